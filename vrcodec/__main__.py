@@ -1,0 +1,5 @@
+"""`python -m vrcodec`."""
+
+from vrcodec.cli import main
+
+main(prog_name="vrcodec")

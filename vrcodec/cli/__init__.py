@@ -1,0 +1,74 @@
+"""The command line: `vrcodec COMMAND ...`. Commands are imported when they are called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from vrcodec import __version__
+from vrcodec.errors import VrcodecError
+
+COMMANDS = {
+    "encode": ("vrcodec.cli.encode:encode", "Code pictures as .vrc files."),
+    "decode": ("vrcodec.cli.decode:decode", "Turn .vrc files back into pictures."),
+    "info": ("vrcodec.cli.info:info", "Show what is in .vrc files, or in the model."),
+    "selftest": (
+        "vrcodec.cli.selftest:selftest", "Check that this machine decodes as every other."
+    ),
+    "train": ("vrcodec.cli.train:train", "Train new weights on folders of pictures."),
+}
+"""Where each command lives, and what it does in one line."""
+
+
+class LazyGroup(click.Group):
+    """The commands in `COMMANDS`, so that help and errors do not wait for heavy imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except VrcodecError as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            raise click.exceptions.Exit(130) from None
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from vrcodec.weights import default_weights, weights_id
+
+    try:
+        weights = f"weights {weights_id(default_weights())}"
+    except VrcodecError:
+        weights = "no weights"
+    click.echo(f"vrcodec {__version__} ({weights})")
+    ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and the id of the weights.",
+)
+def main() -> None:
+    """Learned image codec with one dial from thumbnail to visually lossless."""

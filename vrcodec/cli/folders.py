@@ -1,0 +1,218 @@
+"""What `encode` and `decode` share about whole folders: options, progress, report."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vrcodec.cli import common
+from vrcodec.files import check_target, write_atomically
+
+if TYPE_CHECKING:
+    from vrcodec.batch import Listing, Row, Settings
+
+MAX_DEFAULT_JOBS = 8
+_REPORTS = {".csv", ".json"}
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(command: Command) -> Command:
+    """Add the options that only folders have."""
+    for option in reversed((
+        click.option(
+            "--include", metavar="GLOB", multiple=True,
+            help="Folder: only files with such a name (with a /: such a path). Repeatable.",
+        ),
+        click.option(
+            "--exclude", metavar="GLOB", multiple=True,
+            help="Folder: no files with such a name (with a /: such a path). Repeatable.",
+        ),
+        click.option(
+            "--jobs", metavar="N", type=click.IntRange(1, 1024),
+            help=f"Folder: worker processes (default: one per core, at most {MAX_DEFAULT_JOBS}).",
+        ),
+        click.option(
+            "--report", metavar="FILE", type=click.Path(path_type=Path),
+            help="Folder: write a table of all files, as .csv or .json.",
+        ),
+        click.option(
+            "--dry-run", is_flag=True, help="Folder: only show what would be done.",
+        ),
+    )):
+        command = option(command)
+    return command
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A folder to work through, and the options about that."""
+
+    source: Path
+    out: Path
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    jobs: int
+    report: Path | None
+    dry_run: bool
+
+    def list(self, kinds: Collection[str], suffix: str) -> Listing:
+        """The files of some kinds in it; see batch.list_folder."""
+        from vrcodec.batch import list_folder
+
+        return list_folder(self.source, self.out, kinds, suffix, self.include, self.exclude)
+
+
+def asked_for(
+    inputs: Sequence[str], output: str | None, folder_options: dict[str, Any]
+) -> Folder | None:
+    """The folder that the command line is about; None if it is about files.
+
+    Raises:
+        click.UsageError: options that do not go together.
+    """
+    if not any(os.path.isdir(source) for source in inputs):
+        for name, value in folder_options.items():
+            if value:
+                raise click.UsageError(f"--{name.replace('_', '-')} is for a folder as the INPUT")
+        return None
+    if len(inputs) > 1:
+        raise click.UsageError("a folder must be the only INPUT")
+    if not output or output == "-":
+        raise click.UsageError(f"{inputs[0]} is a folder: name one for the results with -o")
+    jobs, report = folder_options.pop("jobs"), folder_options.pop("report")
+    if report and report.suffix.lower() not in _REPORTS:
+        raise click.UsageError(f"--report {report}: the name must end in .csv or .json")
+    return Folder(
+        Path(inputs[0]), Path(output), jobs=jobs or _default_jobs(), report=report,
+        **folder_options,
+    )
+
+
+def work_through(
+    folder: Folder, listing: Listing, settings: Settings, overwrite: bool, as_json: bool
+) -> None:
+    """Run over a folder and say what came of it; exit code 1 if anything failed."""
+    if folder.dry_run:
+        _show_plan(listing, settings, overwrite)
+        return
+    from tqdm import tqdm
+
+    from vrcodec.batch import run
+
+    if folder.report:
+        check_target(folder.report, overwrite=True)
+    totals: Counter[str] = Counter()
+    rows: list[Row] = []
+    failures: list[str] = []
+    start = time.perf_counter()
+    try:
+        with tqdm(
+            total=len(listing.tasks), unit="picture", file=sys.stderr, leave=False,
+            disable=not sys.stderr.isatty(),
+        ) as bar:
+            for row in run(listing.tasks, folder.out, settings, folder.jobs, overwrite):
+                totals[row.status] += 1
+                if row.error:
+                    failures.append(row.error)
+                if row.notes:
+                    totals["notes"] += 1
+                if row.status == "done":
+                    totals["pixels"] += (row.width or 0) * (row.height or 0)
+                    totals["source"] += row.source_bytes or 0
+                    totals["result"] += row.bytes or 0
+                if folder.report:
+                    rows.append(row)
+                if as_json:
+                    common.say(json.dumps(dataclasses.asdict(row)))
+                bar.set_postfix_str(_speed(totals, time.perf_counter() - start), refresh=False)
+                bar.update()
+    finally:
+        if folder.report:
+            write_atomically(folder.report, _report(rows, folder.report.suffix), overwrite=True)
+    for failure in failures:
+        common.say(_printable(f"Error: {failure}"), err=True)
+    common.say(_summary(listing, totals, time.perf_counter() - start), err=as_json)
+    if failures:
+        raise click.exceptions.Exit(1)
+
+
+def _show_plan(listing: Listing, settings: Settings, overwrite: bool) -> None:
+    from vrcodec.batch import State, state
+
+    counts: Counter[str] = Counter()
+    for task in listing.tasks:
+        found = state(task, settings)
+        word = "replaced" if found is State.FOREIGN and overwrite else found.value
+        counts[word] += 1
+        common.say(_printable(f"{task.source} -> {task.target}: {word}"))
+    parts = [f"{count:,} {word}" for word, count in counts.items()] or ["nothing to do"]
+    common.say(", ".join(parts) + _skipped(listing))
+
+
+def _summary(listing: Listing, totals: Counter[str], seconds: float) -> str:
+    parts = [f"{totals['done']:,} done"]
+    if totals["finished"]:
+        parts.append(f"{totals['finished']:,} finished before")
+    if totals["failed"]:
+        parts.append(f"{totals['failed']:,} failed")
+    text = ", ".join(parts) + _skipped(listing)
+    if totals["notes"]:
+        text += f"; {totals['notes']:,} with notes (see --report)"
+    if totals["done"]:
+        rate = totals["done"] / seconds
+        text += (
+            f"; {totals['source']:,} -> {totals['result']:,} bytes, {seconds:.1f} s, "
+            f"{rate:.1f} pictures/s, {_speed(totals, seconds)}"
+        )
+    return text
+
+
+def _skipped(listing: Listing) -> str:
+    text = f"; other files skipped: {listing.others:,}" if listing.others else ""
+    return text + (f"; left out by pattern: {listing.left_out:,}" if listing.left_out else "")
+
+
+def _speed(totals: Counter[str], seconds: float) -> str:
+    if not totals["result"]:
+        return ""
+    ratio = totals["source"] / totals["result"]
+    return f"{totals['pixels'] / seconds / 1e6:.2f} MP/s, ratio {ratio:.2f}"
+
+
+def _report(rows: list[Row], suffix: str) -> bytes:
+    """The table of all rows, by input."""
+    from vrcodec.batch import Row
+
+    records = [dataclasses.asdict(row) for row in sorted(rows, key=lambda row: row.input)]
+    if suffix.lower() == ".json":
+        return (json.dumps(records, indent=1) + "\n").encode()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(Row)])
+    writer.writeheader()
+    writer.writerows(record | {"notes": "; ".join(record["notes"])} for record in records)
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+def _default_jobs() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, MAX_DEFAULT_JOBS)
+
+
+def _printable(text: str) -> str:
+    """Text for a terminal: bytes of file names that are not characters become marks."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,59 @@
+"""`vrcodec info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vrcodec import container
+from vrcodec.cli import common
+from vrcodec.errors import VrcodecError, naming
+
+
+@click.command()
+@click.argument("inputs", metavar="INPUT...", nargs=-1)
+@common.json_option
+@click.option("--model", is_flag=True, help="Show size and cost of the model.")
+@common.weights_option
+def info(inputs: tuple[str, ...], as_json: bool, model: bool, weights: Path | None) -> None:
+    """Show what is in .vrc files (- for stdin), or in the model, without decoding."""
+    if not inputs and not model:
+        raise click.UsageError("Missing argument 'INPUT...' (or --model).")
+    if model:
+        facts = common.codec_loader(weights, "auto", None)().summary()
+        click.echo(json.dumps(facts) if as_json else _model_table(facts))
+    failed = False
+    for source in inputs:
+        job = common.Job(source, "-")
+        try:
+            data = job.read()
+            with naming(job.name):
+                facts = {"input": source} | container.describe(data)
+        except VrcodecError as error:
+            failed = True
+            click.echo(f"Error: {error}", err=True)
+            continue
+        click.echo(json.dumps(facts) if as_json else _file_table(job.name, facts))
+    if failed:
+        raise click.exceptions.Exit(1)
+
+
+def _file_table(name: str, facts: dict[str, Any]) -> str:
+    kind = "grey" if facts["grey"] else "colour"
+    if facts["sixteen_bit"]:
+        kind += " (from more than 8 bits)"
+    lines = [
+        f"{name}: {facts['width']}x{facts['height']} {kind}, quality {facts['quality']:.3f}, "
+        f"weights {facts['weights_id']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bpp"
+    ]
+    for section, bits in facts["bits"].items():
+        share = 100 * bits / (8 * facts["bytes"])
+        lines.append(f"  {section:<10} {bits:>14,} bits {share:>6.1f} %")
+    return "\n".join(lines)
+
+
+def _model_table(facts: dict[str, Any]) -> str:
+    return "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())

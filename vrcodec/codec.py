@@ -1,0 +1,406 @@
+"""Codec: pictures to bytes and back. The one place where all parts meet.
+
+::
+
+    encode: image_io -> analysis -> round -> coding -> container
+    decode: container -> z -> scale indices (integers) -> y -> synthesis -> image_io
+
+Large pictures pass through in tiles and y in bands of rows (tiling.py), so that beside the
+picture itself only the tile at work and the symbols of a few rows are in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from vrcodec import container, image_io, tiling
+from vrcodec.coding import symbols as coding
+from vrcodec.container import CONDITIONING_ONE, Header, Stream, SymbolsCrc
+from vrcodec.errors import (
+    CorruptError,
+    PictureError,
+    UnknownWeightsError,
+    VrcodecError,
+)
+from vrcodec.model.config import BLOCK, LATENT_CHANNELS
+from vrcodec.model.loading import build
+from vrcodec.tiling import DecoderSpans, EncoderSpans, Span
+from vrcodec.weights import BUCKETS, default_weights, load_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """A picture as the integers that are coded.
+
+    Attributes:
+        z: int16 (hyper, ceil(rows / 4), ceil(columns / 4)).
+        y: int16 (768, rows, columns): round((latent - mean) / step).
+        indexes: uint8, the table of every element of y.
+    """
+
+    z: NDArray[np.int16]
+    y: NDArray[np.int16]
+    indexes: NDArray[np.uint8]
+
+
+MAX_WIDTH = 1 << 17
+"""Sections are whole rows of latents: a wider picture would need memory for one without bound."""
+
+
+class Codec:
+    """A model on a device, ready to code any number of pictures.
+
+    Args:
+        weights: a weights file; by default the released one.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        max_pixels: larger pictures are refused before anything is allocated for them.
+
+    Raises:
+        WeightsError: the weights file is missing or broken.
+        VrcodecError: there is no such device.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        device: str = "auto",
+        max_pixels: int = image_io.MAX_PIXELS,
+    ) -> None:
+        self.device = select_device(device)
+        self.max_pixels = max_pixels
+        self.weights = load_weights(Path(weights) if weights else default_weights())
+        model, self.scale_path = build(self.weights)
+        self.model = model.to(self.device)
+        self.set_memory_format(torch.channels_last)
+        self.tile_side = tiling.TILE  # other values are for tests: the layout is part of the codec
+
+    @property
+    def weights_id(self) -> str:
+        """Six hex digits that name the weights."""
+        return self.weights.id
+
+    def set_memory_format(self, memory_format: torch.memory_format) -> None:
+        """Lay tensors out as `memory_format`: changes speed, and never a symbol."""
+        self.memory_format = memory_format
+        self.model.to(memory_format=memory_format)  # type: ignore[call-overload]
+
+    def encode(self, image: Image.Image, quality: float = 0.5, strip: bool = False) -> bytes:
+        """Compress a picture.
+
+        Args:
+            image: any Pillow picture; see image_io.py for what is kept of each mode.
+            quality: 0 (smallest) to 1 (best), linear in the logarithm of lambda.
+            strip: drop EXIF, XMP, the ICC profile and the resolution.
+
+        Returns:
+            The contents of a .vrc file.
+
+        Raises:
+            PictureError: the picture cannot be read or exceeds `max_pixels`.
+            ValueError: quality is not in [0, 1].
+        """
+        self._check_pixels(*image.size)
+        conditioning = conditioning_values(quality)
+        return self.encode_picture(image_io.to_coded(image, strip=strip), conditioning)
+
+    def encode_picture(
+        self, picture: image_io.CodedPicture, conditioning: tuple[int, ...]
+    ) -> bytes:
+        """The contents of a .vrc file for a prepared picture, at header values.
+
+        What `image_io.to_coded` prepares serves every quality: prepare once, code often.
+        """
+        height, width = picture.pixels.shape[:2]
+        header = Header(
+            width, height, self.weights_id, conditioning, picture.grey, picture.sixteen_bit
+        )
+        z = self._empty_z(header)
+        bands = self._quantise(picture.pixels, conditioning, z)
+        z_body, y_bodies, crc = self._write(z, bands, header)
+        return container.pack(Stream(header, z_body, y_bodies, crc, picture.extras))
+
+    def decode(self, data: bytes) -> Image.Image:
+        """Decompress the contents of a .vrc file.
+
+        Returns:
+            A picture of mode L, LA, RGB or RGBA with the kept metadata in `info`.
+
+        Raises:
+            FormatError: not a .vrc file, truncated, corrupt, of an unknown version.
+            UnknownWeightsError: made with other weights than these.
+            PictureError: more pixels than `max_pixels`.
+        """
+        stream = container.unpack(data)
+        header = stream.header
+        self._check_pixels(header.width, header.height)
+        z, sections = self._read(stream)
+        pixels = np.empty((header.height, header.width, 3), dtype=np.uint8)
+        self._reconstruct(z, sections, header.conditioning, pixels)
+        return image_io.from_coded(pixels, header.grey, stream.extras)
+
+    def latents(self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...]) -> Latents:
+        """What `encode` would code of RGB pixels (H, W, 3) at header values, all at once."""
+        header = Header(pixels.shape[1], pixels.shape[0], self.weights_id, conditioning)
+        z = self._empty_z(header)
+        y = np.concatenate(list(self._quantise(pixels, conditioning, z)), axis=1)
+        return Latents(z, y, self._indexes(z, conditioning, Span(0, y.shape[1]), y.shape[2]))
+
+    def pixels(self, latents: Latents, conditioning: tuple[int, ...]) -> NDArray[np.uint8]:
+        """RGB pixels (16 rows, 16 columns, 3) of latents decoded at header values."""
+        _, rows, columns = latents.y.shape
+        pixels = np.empty((BLOCK * rows, BLOCK * columns, 3), dtype=np.uint8)
+        self._reconstruct(latents.z, [latents.y], conditioning, pixels)
+        return pixels
+
+    def estimate_bits(self, latents: Latents, conditioning: tuple[int, ...]) -> float:
+        """Ideal code length of the latents under the model's tables, without any container."""
+        z_bits = self.weights.z_tables.bits(latents.z, self._z_numbers(latents.z, conditioning))
+        return z_bits + self.weights.y_tables.bits(latents.y, latents.indexes)
+
+    def read_latents(self, stream: Stream) -> Latents:
+        """Entropy-decode a file: integers only, the same on every machine.
+
+        Raises:
+            UnknownWeightsError, CorruptError.
+        """
+        z, sections = self._read(stream)
+        y = np.concatenate(list(sections), axis=1)
+        indexes = self._indexes(z, stream.header.conditioning, Span(0, y.shape[1]), y.shape[2])
+        return Latents(z, y, indexes)
+
+    def write_latents(
+        self, latents: Latents, header: Header
+    ) -> tuple[bytes, tuple[bytes, ...], int]:
+        """Entropy-code latents: section z, the y sections, and the symbols' CRC."""
+        return self._write(latents.z, [latents.y], header)
+
+    def summary(self) -> dict[str, Any]:
+        """Size and cost of the model: parameters, and kMAC/pixel of encoder and decoder.
+
+        Everything executed is counted, the entropy model included, on a 768x512 picture.
+        """
+        from vrcodec.evaluation.complexity import count_macs
+
+        height, width = 512, 768
+        pixels = np.zeros((height, width, 3), dtype=np.uint8)
+        conditioning = conditioning_values(0.5)
+        latents = self.latents(pixels, conditioning)
+        encode = count_macs(self.model, lambda: self.latents(pixels, conditioning))
+        decode = count_macs(self.model, lambda: (
+            self._indexes(latents.z, conditioning, Span(0, latents.y.shape[1]), latents.y.shape[2]),
+            self.pixels(latents, conditioning),
+        ))
+        return {
+            "weights_id": self.weights_id,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "lambda_ranges": self.weights.config.lambda_ranges,
+            "encode_kmac_per_pixel": encode["total"] / (height * width) / 1e3,
+            "decode_kmac_per_pixel": decode["total"] / (height * width) / 1e3,
+        }
+
+    def _quantise(
+        self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...], z: NDArray[np.int16]
+    ) -> Iterator[NDArray[np.int16]]:
+        """Symbols of y from pixels (H, W, 3), a band (768, some rows, columns) at a time.
+
+        Fills `z`, with every band as far as the scale indices of its rows need it.
+        """
+        rows, columns = (-(-side // BLOCK) for side in pixels.shape[:2])
+        config, vector = self.weights.config, self._vector(conditioning)
+        tile_rows, tile_columns = tiling.tiles(rows, columns, self.tile_side)
+        across = [EncoderSpans.of(tile, columns, config) for tile in tile_columns]
+        for tile in tile_rows:
+            down = EncoderSpans.of(tile, rows, config)
+            band = np.empty((LATENT_CHANNELS, len(tile), columns), dtype=np.int16)
+            for right in across:
+                band[..., right.tile.at] = self._quantise_tile(pixels, z, down, right, vector)
+            yield band
+
+    def _quantise_tile(
+        self,
+        pixels: NDArray[np.uint8],
+        z: NDArray[np.int16],
+        down: EncoderSpans,
+        across: EncoderSpans,
+        vector: torch.Tensor,
+    ) -> NDArray[np.int16]:
+        height, width = pixels.shape[:2]
+        window = pixels[
+            down.analysed.scaled(BLOCK, height).at, across.analysed.scaled(BLOCK, width).at
+        ]
+        x = torch.from_numpy(np.array(window)).to(self.device)
+        x = (x.permute(2, 0, 1)[None].float() / 255).contiguous(memory_format=self.memory_format)
+        with _plain_float32():
+            y = self.model.latents(x, vector)
+            y = y[..., down.y.within(down.analysed), across.y.within(across.analysed)]
+            z_made = self.model.hyper_symbols(y, vector)
+            z_made = z_made[:, down.z.within(down.z_made), across.z.within(across.z_made)]
+            z[:, down.z.at, across.z.at] = z_made.short().cpu().numpy()
+            symbols = self.model.symbols(
+                y[..., down.coded.within(down.y), across.coded.within(across.y)],
+                self._on_device(z[:, down.z_seen.at, across.z_seen.at]),
+                vector,
+                (down.features, across.features),
+            )
+        symbols = symbols[:, down.tile.within(down.coded), across.tile.within(across.coded)]
+        return symbols.short().cpu().numpy()
+
+    def _write(
+        self, z: NDArray[np.int16], bands: Iterable[NDArray[np.int16]], header: Header
+    ) -> tuple[bytes, tuple[bytes, ...], int]:
+        """Section z, the y sections, and the symbols' CRC; z may fill as bands are drawn."""
+        columns, conditioning = header.latent_size[1], header.conditioning
+        spans = [Span(top, bottom) for top, bottom in header.sections]
+        sections, y_crc = [], SymbolsCrc(0)
+        for span, parts in zip(spans, tiling.restack(bands, spans), strict=True):
+            part = np.concatenate(parts, axis=1)
+            indexes = self._indexes(z, conditioning, span, columns)
+            sections.append(coding.encode(part.ravel(), indexes.ravel(), self.weights.y_tables))
+            y_crc.update(part)
+        z_crc = SymbolsCrc()
+        z_crc.update(z)
+        z_body = coding.encode(z.ravel(), self._z_numbers(z, conditioning), self.weights.z_tables)
+        return z_body, tuple(sections), y_crc.after(z_crc)
+
+    def _read(self, stream: Stream) -> tuple[NDArray[np.int16], Iterator[NDArray[np.int16]]]:
+        """z, and the symbols of y section by section; see `read_latents`."""
+        header = stream.header
+        if header.weights_id != self.weights_id:
+            raise UnknownWeightsError(
+                f"made with weights {header.weights_id}, these are {self.weights_id}; "
+                "name the right ones with --weights FILE"
+            )
+        if len(header.conditioning) != self.weights.config.coefficients:
+            raise CorruptError(f"{len(header.conditioning)} conditioning values")
+        z = self._empty_z(header)
+        numbers = self._z_numbers(z, header.conditioning)
+        z[...] = coding.decode(stream.z, numbers, self.weights.z_tables).reshape(z.shape)
+        return z, self._read_sections(stream, z)
+
+    def _read_sections(self, stream: Stream, z: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
+        rows, columns = stream.header.latent_size
+        crc = SymbolsCrc()
+        crc.update(z)
+        for body, (top, bottom) in zip(stream.y, stream.header.sections, strict=True):
+            indexes = self._indexes(z, stream.header.conditioning, Span(top, bottom), columns)
+            symbols = coding.decode(body, indexes.ravel(), self.weights.y_tables)
+            part = symbols.astype(np.int16).reshape(indexes.shape)
+            crc.update(part)
+            if bottom == rows and crc.value != stream.symbols_crc:
+                raise CorruptError("checksum of the decoded symbols does not match")
+            yield part
+
+    def _reconstruct(
+        self,
+        z: NDArray[np.int16],
+        sections: Iterable[NDArray[np.int16]],
+        conditioning: tuple[int, ...],
+        pixels: NDArray[np.uint8],
+    ) -> None:
+        """Fill RGB pixels (H, W, 3) from z and the symbols of y, (768, some rows, columns) each."""
+        height, width = pixels.shape[:2]
+        rows, columns = -(-height // BLOCK), -(-width // BLOCK)
+        config, vector = self.weights.config, self._vector(conditioning)
+        tile_rows, tile_columns = tiling.tiles(rows, columns, self.tile_side)
+        bands = [DecoderSpans.of(tile, rows, config) for tile in tile_rows]
+        across = [DecoderSpans.of(tile, columns, config) for tile in tile_columns]
+        windows = tiling.restack(sections, [band.decoded for band in bands])
+        for down, parts in zip(bands, windows, strict=True):
+            for right in across:
+                y = np.concatenate([part[..., right.decoded.at] for part in parts], axis=1)
+                tile = self._reconstruct_tile(z, y, down, right, vector)
+                place = pixels[
+                    down.tile.scaled(BLOCK, height).at, right.tile.scaled(BLOCK, width).at
+                ]
+                place[...] = tile[: place.shape[0], : place.shape[1]]
+
+    def _reconstruct_tile(
+        self,
+        z: NDArray[np.int16],
+        y: NDArray[np.int16],
+        down: DecoderSpans,
+        across: DecoderSpans,
+        vector: torch.Tensor,
+    ) -> NDArray[np.uint8]:
+        with _plain_float32(), torch.no_grad():
+            x_hat = self.model.reconstruct(
+                self._on_device(z[:, down.z_seen.at, across.z_seen.at]),
+                self._on_device(y),
+                vector,
+                (down.features, across.features),
+            )
+            rows = down.tile.within(down.decoded, BLOCK)
+            columns = across.tile.within(across.decoded, BLOCK)
+            eight_bit = torch.round(x_hat[0, :, rows, columns].clamp(0, 1) * 255).to(torch.uint8)
+        return eight_bit.permute(1, 2, 0).cpu().numpy()
+
+    def _z_numbers(
+        self, z: NDArray[np.int16], conditioning: tuple[int, ...]
+    ) -> NDArray[np.int64]:
+        """Table of every element of z (hyper, h, w), flat: by channel and quality bucket."""
+        bucket = min(conditioning[0] * BUCKETS // CONDITIONING_ONE, BUCKETS - 1)
+        channels = self.weights.config.hyper
+        return bucket * channels + np.repeat(np.arange(channels), z.shape[1] * z.shape[2])
+
+    def _indexes(
+        self, z: NDArray[np.int16], conditioning: tuple[int, ...], rows: Span, columns: int
+    ) -> NDArray[np.uint8]:
+        """The table of every symbol in some rows of y; looks at no more of z than they need."""
+        seen = rows.groups(1, z.shape[1])
+        features = self.scale_path.features(self._on_device(z[:, seen.at]), conditioning)
+        features = features[:, tiling.feature_slice(rows, seen), :columns]
+        return self.scale_path.indexes_of(features, conditioning).cpu().numpy()
+
+    def _empty_z(self, header: Header) -> NDArray[np.int16]:
+        return np.empty((self.weights.config.hyper, *header.hyper_size), dtype=np.int16)
+
+    def _on_device(self, array: NDArray[np.int16]) -> torch.Tensor:
+        return torch.from_numpy(np.array(array)).to(self.device)
+
+    def _vector(self, conditioning: tuple[int, ...]) -> torch.Tensor:
+        return torch.tensor([conditioning], device=self.device) / CONDITIONING_ONE
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width > MAX_WIDTH:
+            raise PictureError(f"{width} pixels wide; the limit is {MAX_WIDTH}")
+        if width * height > self.max_pixels:
+            raise PictureError(
+                f"{width}x{height} pixels exceed the limit of {self.max_pixels} (--max-pixels)"
+            )
+
+
+def conditioning_values(quality: float) -> tuple[int, ...]:
+    """Header values of a quality in [0, 1]. Raises ValueError outside."""
+    if not 0 <= quality <= 1 or math.isnan(quality):
+        raise ValueError(f"quality {quality} is not in [0, 1]")
+    return (round(quality * CONDITIONING_ONE),)
+
+
+def select_device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA if there is one. Raises VrcodecError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise VrcodecError(f"device {name} is not available: {reason}") from error
+    return device
+
+
+@contextmanager
+def _plain_float32() -> Iterator[None]:
+    """float32 convolutions as such on GPUs: no TF32."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield

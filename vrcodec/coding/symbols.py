@@ -1,0 +1,150 @@
+"""Integers to bytes and back, given each one's table: one range coder run per section.
+
+The range coder is constriction's (32-bit words, 64-bit state, 24-bit probabilities). It
+checks nothing by itself, so everything that could be wrong with a section is checked here.
+`docs/bitstream.md` specifies the bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+from vrcodec.coding.tables import MAX_MAGNITUDE, TOTAL, TableSet
+from vrcodec.errors import CorruptError
+
+ESCAPE_CLASSES = 16
+
+
+@functools.lru_cache(maxsize=8)
+def _models(tables: _ByIdentity) -> list[Any]:
+    made = constriction.stream.model.Categorical
+    return [
+        made(tables.value.table(t) / float(TOTAL), perfect=False) for t in range(len(tables.value))
+    ]
+
+
+class _ByIdentity:
+    """Cache key for a TableSet, which is immutable but not hashable."""
+
+    def __init__(self, value: TableSet) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and self.value is other.value
+
+
+def _groups(numbers: NDArray[np.integer]) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
+    """A stable order that sorts by table, and (table, start, end) of every run in it."""
+    order = np.argsort(numbers, kind="stable")
+    present, starts = np.unique(numbers[order], return_index=True)
+    ends = np.append(starts, len(numbers))[1:]
+    runs = zip(present.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    return order, list(runs)
+
+
+def encode(values: NDArray[np.integer], numbers: NDArray[np.integer], tables: TableSet) -> bytes:
+    """Code values (n,) under the tables of the given numbers (n,).
+
+    Raises:
+        ValueError: a value exceeds MAX_MAGNITUDE (a mistake of the caller).
+    """
+    if len(values) and max(int(values.max()), -int(values.min())) > MAX_MAGNITUDE:
+        raise ValueError("symbol exceeds 16 bits")
+    coder = constriction.stream.queue.RangeEncoder()
+    models = _models(_ByIdentity(tables))
+    order, runs = _groups(numbers)
+    ordered = values.astype(np.int32)[order]
+    excesses, signs = [], []
+    for number, start, end in runs:
+        size = int(tables.size[number])
+        symbols = ordered[start:end] - tables.low[number]
+        below, above = symbols < 0, symbols >= size
+        escaped = below | above
+        if escaped.any():
+            outside = symbols[escaped]
+            excesses.append(np.where(outside < 0, -outside - 1, outside - size))
+            signs.append(outside < 0)
+            symbols[escaped] = size
+        coder.encode(symbols, models[number])
+    if excesses:
+        _encode_escapes(coder, np.concatenate(excesses), np.concatenate(signs))
+    return coder.get_compressed().astype(">u4").tobytes().rstrip(b"\0")
+
+
+def decode(data: bytes, numbers: NDArray[np.integer], tables: TableSet) -> NDArray[np.int32]:
+    """Inverse of `encode`: the values (n,).
+
+    Raises:
+        CorruptError: the bytes cannot have come from `encode`.
+    """
+    if data.endswith(b"\0"):
+        raise CorruptError("entropy-coded data have superfluous zeros at the end")
+    words = np.frombuffer(data + bytes(-len(data) % 4), dtype=">u4").astype(np.uint32)
+    coder = constriction.stream.queue.RangeDecoder(words)
+    models = _models(_ByIdentity(tables))
+    order, runs = _groups(numbers)
+    ordered = np.empty(len(numbers), dtype=np.int32)
+    escapes: list[NDArray[np.int64]] = []
+    limits: list[tuple[int, int, int]] = []
+    try:
+        for number, start, end in runs:
+            symbols = coder.decode(models[number], end - start)
+            low, size = int(tables.low[number]), int(tables.size[number])
+            ordered[start:end] = symbols + low
+            at = np.flatnonzero(symbols == size)
+            if len(at):
+                escapes.append(at + start)
+                limits.append((low, low + size - 1, len(at)))
+        if escapes:
+            _decode_escapes(coder, ordered, np.concatenate(escapes), limits)
+    except AssertionError as error:
+        raise CorruptError("entropy-coded data are invalid") from error
+    if not coder.maybe_exhausted():
+        raise CorruptError("entropy-coded data do not end where they should")
+    values = np.empty_like(ordered)
+    values[order] = ordered
+    return values
+
+
+def _encode_escapes(
+    coder: Any, excesses: NDArray[np.integer], below: NDArray[np.bool_]
+) -> None:
+    """Exponential Golomb code in equiprobable symbols: all classes, signs, then mantissas."""
+    uniform = constriction.stream.model.Uniform
+    plus_one = excesses.astype(np.int64) + 1
+    classes = (np.frexp(plus_one.astype(np.float64))[1] - 1).astype(np.int32)
+    coder.encode(classes, uniform(ESCAPE_CLASSES))
+    coder.encode(below.astype(np.int32), uniform(2))
+    for k in np.unique(classes[classes > 0]).tolist():
+        mantissas = plus_one[classes == k] - (1 << k)
+        coder.encode(mantissas.astype(np.int32), uniform(1 << k))
+
+
+def _decode_escapes(
+    coder: Any,
+    ordered: NDArray[np.int32],
+    at: NDArray[np.int64],
+    limits: list[tuple[int, int, int]],
+) -> None:
+    uniform = constriction.stream.model.Uniform
+    classes = coder.decode(uniform(ESCAPE_CLASSES), len(at))
+    below = coder.decode(uniform(2), len(at)) != 0
+    plus_one = np.ones(len(at), dtype=np.int64)
+    for k in np.unique(classes[classes > 0]).tolist():
+        where = classes == k
+        plus_one[where] = (1 << k) + coder.decode(uniform(1 << k), int(where.sum()))
+    counts = [count for _, _, count in limits]
+    low = np.repeat([low for low, _, _ in limits], counts)
+    high = np.repeat([high for _, high, _ in limits], counts)
+    values = np.where(below, low - plus_one, high + plus_one)
+    if np.abs(values).max() > MAX_MAGNITUDE:
+        raise CorruptError("an escaped symbol exceeds 16 bits")
+    ordered[at] = values

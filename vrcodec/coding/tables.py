@@ -1,0 +1,100 @@
+"""Integer probability tables: what the entropy coder is allowed to know."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrcodec.errors import WeightsError
+
+PRECISION = 16
+TOTAL = 1 << PRECISION
+"""Every table's counts add up to this."""
+MAX_SYMBOLS = 1 << 12
+MAX_MAGNITUDE = (1 << 15) - 1
+"""Values are 16-bit: encoders must not pass, and decoders refuse, anything larger."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSet:
+    """A list of frequency tables over runs of consecutive integers, each with an escape.
+
+    Attributes:
+        low: (T,) smallest regular value of every table.
+        size: (T,) number of regular values.
+        counts: all tables one after the other, size[t] + 1 counts each; the last is the
+            escape's. A count may be 0: the coder keeps every symbol possible.
+    """
+
+    low: NDArray[np.int32]
+    size: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        if self.low.ndim != 1 or self.low.shape != self.size.shape or self.counts.ndim != 1:
+            raise WeightsError("probability tables: wrong shapes")
+        if len(self.size) == 0 or self.size.min() < 1 or self.size.max() > MAX_SYMBOLS:
+            raise WeightsError("probability tables: impossible size")
+        low = self.low.astype(np.int64)
+        if low.min() < -MAX_MAGNITUDE or (low + self.size - 1).max() > MAX_MAGNITUDE:
+            raise WeightsError("probability tables: values exceed 16 bits")
+        if len(self.counts) != int(self.starts[-1]):
+            raise WeightsError("probability tables: wrong length")
+        if self.counts.min() < 0:
+            raise WeightsError("probability tables: negative count")
+        sums = np.add.reduceat(self.counts.astype(np.int64), self.starts[:-1])
+        if (sums != TOTAL).any():
+            raise WeightsError(f"probability tables: counts do not add up to {TOTAL}")
+
+    @functools.cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """(T + 1,) where each table begins in `counts`."""
+        return np.concatenate([[0], np.cumsum(self.size.astype(np.int64) + 1)])
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def table(self, number: int) -> NDArray[np.int32]:
+        """Counts of one table, the escape's last."""
+        return self.counts[self.starts[number] : self.starts[number + 1]]
+
+    def bits(self, values: NDArray[np.integer], numbers: NDArray[np.integer]) -> float:
+        """Ideal code length of values under their tables, escapes included."""
+        values = values.astype(np.int64).ravel()
+        numbers = numbers.ravel()
+        symbol = values - self.low[numbers]
+        size = self.size[numbers]
+        escaped = (symbol < 0) | (symbol >= size)
+        cost = -np.log2(_leaky_probabilities(self))
+        at = self.starts[:-1][numbers] + np.where(escaped, size, symbol)
+        below, above = -symbol[escaped] - 1, symbol[escaped] - size[escaped]
+        excess = np.where(symbol[escaped] < 0, below, above)
+        return float(cost[at].sum() + (5 + np.floor(np.log2(excess + 1))).sum())
+
+
+def _leaky_probabilities(tables: TableSet) -> NDArray[np.float64]:
+    """Probabilities as the coder uses them: 24 bits, none of them zero."""
+    free = (1 << 24) - (tables.size + 1)
+    scale = np.repeat(free, tables.size + 1)
+    return (tables.counts * (scale / TOTAL) + 1) / (1 << 24)
+
+
+def quantise(weights: NDArray[np.floating]) -> NDArray[np.int32]:
+    """Non-negative weights to integer counts that add up to TOTAL (largest remainders)."""
+    exact = weights / weights.sum() * TOTAL
+    counts = np.floor(exact).astype(np.int32)
+    missing = TOTAL - int(counts.sum())
+    counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
+    return counts
+
+
+def concatenate(low: list[int], counts: list[NDArray[np.int32]]) -> TableSet:
+    """A TableSet from one smallest value and one array of counts per table."""
+    return TableSet(
+        np.array(low, dtype=np.int32),
+        np.array([len(c) - 1 for c in counts], dtype=np.int32),
+        np.concatenate(counts).astype(np.int32),
+    )

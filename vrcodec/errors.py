@@ -1,0 +1,55 @@
+"""The one tree of exceptions that vrcodec raises on purpose, and their naming of files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+
+class VrcodecError(Exception):
+    """Base of every error that a caller can meet; its text is one line for a person."""
+
+
+class FormatError(VrcodecError):
+    """The bytes are not a valid .vrc file."""
+
+
+class NotVrcError(FormatError):
+    """The bytes do not start like a .vrc file at all."""
+
+
+class UnsupportedVersionError(FormatError):
+    """A .vrc file of a version that this program does not know."""
+
+
+class TruncatedError(FormatError):
+    """The file ends before its contents do."""
+
+
+class CorruptError(FormatError):
+    """A checksum or an internal rule is violated."""
+
+
+class WeightsError(VrcodecError):
+    """A weights file is missing, broken or impossible."""
+
+
+class UnknownWeightsError(WeightsError):
+    """A .vrc file was made with weights other than the loaded ones."""
+
+
+class PictureError(VrcodecError):
+    """A picture cannot be read, is too large, or cannot be written."""
+
+
+class TargetError(VrcodecError):
+    """No quality reaches the size or the fidelity that was asked for."""
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put a file's name before the text of errors that do not know it."""
+    try:
+        yield
+    except VrcodecError as error:
+        raise type(error)(f"{name}: {error}") from error

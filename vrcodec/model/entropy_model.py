@@ -1,0 +1,232 @@
+"""Entropy model, float view: what training differentiates through.
+
+::
+
+    y --hyper analysis--> z --round--> z_hat --scale path--> log sigma of every symbol of y
+                                         |
+                                         +--mean path--> features --> context passes --> means
+
+The symbols are ``r = round((y - mean) / step)``; their probabilities depend on sigma alone,
+sigma on z_hat and the conditioning alone. So all of y is one entropy-coder call, and the
+only arithmetic that has to be exact is the scale path (`fixed_point.py`), as in JPEG AI and
+the video models of DCVC. Means are refined from what is decoded already, in parallel passes
+(the quadtree order of DCVC-DC, Li et al., CVPR 2023): a float mismatch there moves a pixel by
+a millionth and cannot desynchronise the coder.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vrcodec.model.conditioning import AnchoredTable, ConditionedConv
+from vrcodec.model.config import (
+    LATENT_CHANNELS,
+    LOG_SCALE_STEP,
+    SCALE_LEVELS,
+    SCALE_MIN,
+    ModelConfig,
+)
+from vrcodec.model.transforms import SLOPE, limit
+
+PASSES = 4
+MIN_LIKELIHOOD = 2.0**-60
+
+
+class HyperAnalysis(nn.Module):
+    """y in deviations (B, 768, h, w) and its step sizes (B, 768) -> z (B, hyper, h/4, w/4)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.hyper_width
+        self.core = config.core
+        self.squeeze = ConditionedConv(config.core + LATENT_CHANNELS, width, config.film_width)
+        self.down1 = nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.mix = ConditionedConv(width, width, config.film_width)
+        self.down2 = nn.Conv2d(width, config.hyper, 3, stride=2, padding=1)
+
+    def forward(self, y: Tensor, step: Tensor, embedding: Tensor) -> Tensor:
+        magnitude = torch.log1p((y / step[..., None, None]).abs())
+        h = self.squeeze(torch.cat([limit(y[:, : self.core]), magnitude], dim=1), embedding)
+        h = self.down1(F.leaky_relu(h, SLOPE))
+        h = self.mix(F.leaky_relu(h, SLOPE), embedding)
+        return self.down2(F.leaky_relu(h, SLOPE)).float()
+
+
+class ScalePath(nn.Module):
+    """z_hat -> log sigma of y's symbols, in steps: the float view of `FixedPointScalePath`.
+
+    Five convolutions with ReLUs and two pixel shuffles; the conditioning enters only as
+    biases that are piecewise linear in it. Nothing here may be anything that integer
+    arithmetic cannot do exactly.
+    """
+
+    KERNELS = (1, 3, 1, 3, 1)
+    SHUFFLE = (True, False, True, False, False)
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        z, h = config.hyper, config.hyper_width
+        widths = ((z, 4 * h), (h, h), (h, 4 * h), (h, h), (h, LATENT_CHANNELS))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, k, padding=k // 2, bias=False)
+            for (i, o), k in zip(widths, self.KERNELS, strict=True)
+        )
+        self.biases = nn.ModuleList(AnchoredTable(config.coefficients, o) for _, o in widths)
+
+    def layers(self) -> list[tuple[nn.Conv2d, AnchoredTable]]:
+        """Every convolution with its biases, in order."""
+        return list(zip(self.convs, self.biases, strict=True))  # type: ignore[arg-type]
+
+    def forward(self, z_hat: Tensor, conditioning: Tensor) -> Tensor:
+        """(B, hyper, h, w), (B, K) -> (B, 768, 4h, 4w)."""
+        h = z_hat
+        last = len(self.convs) - 1
+        for i, (conv, bias) in enumerate(self.layers()):
+            h = conv(h) + bias(conditioning)[..., None, None]
+            if i < last:
+                h = F.relu(h)
+            if self.SHUFFLE[i]:
+                h = F.pixel_shuffle(h, 2)
+        return h.float()
+
+
+class HyperPrior(nn.Module):
+    """Logistic density of every channel of z, its parameters piecewise linear in the dial.
+
+    Only training sees it: the exported tables are counted on pictures (`training/export.py`).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.mean = AnchoredTable(config.coefficients, config.hyper)
+        self.log_scale = AnchoredTable(config.coefficients, config.hyper)
+
+    def bits(self, z: Tensor, conditioning: Tensor) -> Tensor:
+        """Bits of every (noisy or rounded) element of z: (B, C, h, w) -> (B, C, h, w)."""
+        mean = self.mean(conditioning)[..., None, None]
+        log_scale = self.log_scale(conditioning)[..., None, None]
+        return logistic_bits(z - mean, log_scale)
+
+
+def logistic_bits(x: Tensor, log_sigma: Tensor) -> Tensor:
+    """Bits of x under a zero-mean logistic density integrated over unit bins.
+
+    Heavier-tailed than a Gaussian of the same standard deviation, as the symbols are, and
+    with a gradient that an outlier does not lose in float32.
+    """
+    inverse_scale = torch.exp(-log_sigma) * (math.pi / math.sqrt(3))
+    distance = x.abs()
+    # On the far side of zero the difference of two sigmoids keeps its precision.
+    upper = torch.sigmoid((0.5 - distance) * inverse_scale)
+    lower = torch.sigmoid((-0.5 - distance) * inverse_scale)
+    return -torch.log2((upper - lower).clamp_min(MIN_LIKELIHOOD))
+
+
+def symbol_bits(symbols: Tensor, log_sigma: Tensor) -> Tensor:
+    """Bits of (noisy or rounded) symbols of y.
+
+    sigma is limited to the range of the scale tables; the gradient passes the limit only
+    where it would lead back inside.
+    """
+    low = math.log(SCALE_MIN)
+    log_sigma = _Clamp.apply(log_sigma, low, low + LOG_SCALE_STEP * (SCALE_LEVELS - 1))
+    return logistic_bits(symbols, log_sigma)
+
+
+class _Clamp(torch.autograd.Function):
+    """clamp whose gradient survives outside the limits when it points back inside."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.limits = (low, high)
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        low, high = ctx.limits
+        leads_out = ((x < low) & (grad > 0)) | ((x > high) & (grad < 0))
+        return grad.masked_fill(leads_out, 0.0), None, None
+
+
+class MeanPath(nn.Module):
+    """z_hat -> features (B, context_width, 4h, 4w) that every mean is predicted from."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        h, out = config.hyper_width, config.context_width
+        self.up1 = nn.Conv2d(config.hyper, 4 * h, 1)
+        self.mix1 = nn.Conv2d(h, h, 3, padding=1)
+        self.up2 = nn.Conv2d(h, 4 * h, 1)
+        self.mix2 = nn.Conv2d(h, h, 3, padding=1)
+        self.out = ConditionedConv(h, out, config.film_width)
+
+    def forward(self, z_hat: Tensor, embedding: Tensor) -> Tensor:
+        h = F.pixel_shuffle(F.leaky_relu(self.up1(z_hat * 0.25), SLOPE), 2)
+        h = F.leaky_relu(self.mix1(h), SLOPE)
+        h = F.pixel_shuffle(F.leaky_relu(self.up2(h), SLOPE), 2)
+        h = F.leaky_relu(self.mix2(h), SLOPE)
+        return F.leaky_relu(self.out(h, embedding), SLOPE)
+
+
+class ContextPass(nn.Module):
+    """Means for one pass from the hyper features and the latents decoded so far."""
+
+    def __init__(self, config: ModelConfig, outputs: int, context: bool) -> None:
+        super().__init__()
+        width = config.context_width
+        self.features = ConditionedConv(width, width, config.film_width)
+        self.decoded = nn.Conv2d(config.core, width, 3, padding=1, bias=False) if context else None
+        self.mix = nn.Conv2d(width, width + width // 2, 1)
+        self.out = nn.Conv2d(width + width // 2, outputs, 1)
+        with torch.no_grad():
+            self.out.weight.mul_(0.01)
+
+    def forward(self, features: Tensor, decoded: Tensor | None, embedding: Tensor) -> Tensor:
+        h = self.features(features, embedding)
+        if self.decoded is not None and decoded is not None:
+            h = h + self.decoded(limit(decoded))
+        h = self.mix(F.leaky_relu(h, SLOPE))
+        return self.out(F.leaky_relu(h, SLOPE)).float()
+
+
+class ContextModel(nn.Module):
+    """The means of y in five parallel passes: four over the core channels, one for the rest.
+
+    Core channel c at row i, column j belongs to pass ``(order[i % 2][j % 2] + c) % 4``: each
+    pass covers a quarter of the channels at every position, so later passes see each
+    channel's neighbours and each position's other channels. The detail channels follow,
+    predicted from the finished core.
+    """
+
+    pass_of: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.core = config.core
+        self.passes = nn.ModuleList(
+            ContextPass(config, config.core, context=k > 0) for k in range(PASSES)
+        )
+        self.detail = ContextPass(config, LATENT_CHANNELS - config.core, context=True)
+        order = torch.tensor([[0, 2], [3, 1]])
+        pass_of = (order + torch.arange(config.core)[:, None, None]) % PASSES
+        self.register_buffer("pass_of", pass_of, persistent=False)
+
+    def masks(self, height: int, width: int) -> list[Tensor]:
+        """For every pass a boolean (1, core, height, width): what it decodes."""
+        tiled = self.pass_of.repeat(1, -(-height // 2), -(-width // 2))[None, :, :height, :width]
+        return [tiled == k for k in range(PASSES)]
+
+    def means(self, number: int, features: Tensor, decoded: Tensor, embedding: Tensor) -> Tensor:
+        """Means predicted by pass `number` (PASSES is the detail pass) from `decoded`.
+
+        decoded: (B, core, h, w), zero where not decoded yet; all in deviations.
+        """
+        network = self.detail if number == PASSES else self.passes[number]
+        return network(features, decoded, embedding)

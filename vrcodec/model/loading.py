@@ -1,0 +1,96 @@
+"""Weights files <-> networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vrcodec.errors import WeightsError
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN
+from vrcodec.model.fixed_point import ACTIVATION_BITS, WEIGHT_BITS, FixedPointScalePath
+from vrcodec.model.network import CompressionModel
+from vrcodec.weights import Weights
+
+PREFIX = "model."
+SCALE_PATH = "scale_path."
+HALF_PRECISION_SIZE = 1024
+"""Tensors of at least this many values are stored as float16, smaller ones as float32."""
+
+
+def model_tensors(model: CompressionModel) -> dict[str, NDArray]:
+    """The float parameters as stored in a weights file.
+
+    The scale path is left out: it is stored as integers, which are as exact as it was.
+    """
+    tensors = {}
+    for name, value in model.state_dict().items():
+        if not name.startswith(SCALE_PATH):
+            array = value.detach().float().cpu().numpy()
+            dense = array.ndim >= 2 and array.size >= HALF_PRECISION_SIZE and "values" not in name
+            tensors[PREFIX + name] = array.astype(np.float16) if dense else array
+    return tensors
+
+
+def build(weights: Weights) -> tuple[CompressionModel, FixedPointScalePath]:
+    """The networks of a weights file, in evaluation mode on the CPU.
+
+    Raises:
+        WeightsError: a tensor is missing, superfluous, of the wrong shape or out of bounds.
+    """
+    with torch.device("meta"):
+        expected = CompressionModel(weights.config).state_dict()
+    wanted = {PREFIX + n: v.shape for n, v in expected.items() if not n.startswith(SCALE_PATH)}
+    present = {n: v.shape for n, v in weights.tensors.items() if n.startswith(PREFIX)}
+    for name in wanted.keys() | present.keys():
+        if wanted.get(name) != present.get(name):
+            raise WeightsError(f"{name}: shape {present.get(name)}, expected {wanted.get(name)}")
+    as_torch = {name: torch.from_numpy(array.copy()) for name, array in weights.tensors.items()}
+    fixed = FixedPointScalePath.from_tensors(as_torch, weights.config)
+    model = CompressionModel(weights.config)
+    state = {n: as_torch[PREFIX + n].float() for n in expected if not n.startswith(SCALE_PATH)}
+    model.load_state_dict(state | _float_scale_path(fixed))
+    return model.eval().requires_grad_(False), fixed
+
+
+def exported(model: CompressionModel) -> CompressionModel:
+    """A copy of a model as it will be after a round trip through a weights file."""
+    copy = CompressionModel(model.config)
+    state = {
+        name.removeprefix(PREFIX): torch.from_numpy(array).float()
+        for name, array in model_tensors(model).items()
+    }
+    copy.load_state_dict(
+        state | _float_scale_path(FixedPointScalePath.from_float(model.scale_path))
+    )
+    return copy.eval().requires_grad_(False)
+
+
+def _float_scale_path(fixed: FixedPointScalePath) -> dict[str, torch.Tensor]:
+    state = {}
+    last = len(fixed.layers) - 1
+    for i, layer in enumerate(fixed.layers):
+        unit = LOG_SCALE_STEP if i == last else 1.0
+        bias = layer.bias.double() * (unit * 2.0 ** -(WEIGHT_BITS + ACTIVATION_BITS))
+        if i == last:
+            bias[0] += float(np.log(SCALE_MIN))
+        weight = layer.weight.double() * (unit * 2.0**-WEIGHT_BITS)
+        state[f"{SCALE_PATH}convs.{i}.weight"] = weight.float()
+        state[f"{SCALE_PATH}biases.{i}.values"] = bias.float()
+    return state
+
+
+def load_model(weights: str | None = None) -> CompressionModel:
+    """The released network (or that of another weights file), for research.
+
+    `forward(x, conditioning)` of the result gives the reconstruction, the bits of every
+    latent and the latents; see `CompressionModel.forward`.
+
+    Raises:
+        WeightsError: the file is missing or broken.
+    """
+    from pathlib import Path
+
+    from vrcodec.weights import default_weights, load_weights
+
+    return build(load_weights(Path(weights) if weights else default_weights()))[0]

@@ -1,0 +1,255 @@
+"""The model: every part in one place, and its float forward pass."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vrcodec.model.conditioning import ConditioningNet, StepTable
+from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
+from vrcodec.model.entropy_model import (
+    PASSES,
+    ContextModel,
+    HyperAnalysis,
+    HyperPrior,
+    MeanPath,
+    ScalePath,
+    symbol_bits,
+)
+from vrcodec.model.transforms import AnalysisTransform, SynthesisTransform, TransformBasis
+
+MAX_SYMBOL = (1 << 15) - 1
+"""Symbols are 16-bit: magnitudes up to this."""
+
+
+@dataclasses.dataclass
+class ForwardOutput:
+    """What one forward pass gives.
+
+    Attributes:
+        x_hat: reconstruction (B, 3, H, W), not clamped.
+        y_bits, z_bits: estimated bits of every element of y (B, 768, h, w) and z.
+        y_hat, z_hat: the quantised latents; y_hat in standard deviations.
+        symbols: the integers that y is coded as, round((y - mean) / step).
+        log_sigma: log of their predicted standard deviation.
+    """
+
+    x_hat: Tensor
+    y_bits: Tensor
+    z_bits: Tensor
+    y_hat: Tensor
+    z_hat: Tensor
+    symbols: Tensor
+    log_sigma: Tensor
+
+    @property
+    def bpp(self) -> Tensor:
+        """Estimated bits per pixel of each picture, (B,)."""
+        pixels = self.x_hat.shape[-2] * self.x_hat.shape[-1]
+        return (self.y_bits.sum(dim=(1, 2, 3)) + self.z_bits.sum(dim=(1, 2, 3))) / pixels
+
+
+class CompressionModel(nn.Module):
+    """Scale hyperprior codec (Balle et al. 2018) conditioned on its loss coefficients."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.basis = TransformBasis()
+        self.conditioning = ConditioningNet(config.coefficients, config.film_width)
+        self.log_step = StepTable(config.coefficients, LATENT_CHANNELS)
+        self.analysis = AnalysisTransform(config)
+        self.synthesis = SynthesisTransform(config)
+        self.hyper_analysis = HyperAnalysis(config)
+        self.hyper_prior = HyperPrior(config)
+        self.scale_path = ScalePath(config)
+        self.mean_path = MeanPath(config)
+        self.context = ContextModel(config)
+
+    def step(self, conditioning: Tensor) -> Tensor:
+        """Quantisation steps (B, 768) in standard deviations, for conditioning (B, K)."""
+        return self.log_step(conditioning).exp()
+
+    def log_sigma(self, z_hat: Tensor, conditioning: Tensor) -> Tensor:
+        """Log standard deviation of the symbols (B, 768, 4h, 4w), in quantisation steps."""
+        return self.scale_path(z_hat, conditioning)
+
+    def analyse(self, x: Tensor, conditioning: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures (B, 3, 16h, 16w) -> y (B, 768, h, w) and z before rounding.
+
+        y's grid is padded for z by replication to a multiple of GROUP, the picture is not.
+        """
+        step = self.step(conditioning)
+        y = self.analysis(x, embedding, step, self.basis)
+        return y, self.hyper_analysis(pad_to_multiple(y, GROUP), step, embedding)
+
+    @torch.no_grad()
+    def quantise(self, x: Tensor, conditioning: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder up to the entropy coder, for a picture small enough to do at once.
+
+        Args:
+            x: one picture (1, 3, H, W) in [0, 1].
+            conditioning: (1, K).
+
+        Returns:
+            z (hyper, ...) and symbols (768, ...) as int32, on the grids of docs/bitstream.md.
+        """
+        y = self.latents(x, conditioning)
+        z = self.hyper_symbols(y, conditioning)
+        everywhere = (slice(y.shape[2]), slice(y.shape[3]))
+        return z, self.symbols(y, z, conditioning, everywhere)
+
+    @torch.no_grad()
+    def latents(self, x: Tensor, conditioning: Tensor) -> Tensor:
+        """y (1, 768, h, w) in deviations, of a picture (1, 3, H, W) or a window of one.
+
+        A window's top and left must lie on multiples of 16.
+        """
+        step, embedding = self.step(conditioning), self.conditioning(conditioning)
+        return self.analysis(pad_to_multiple(x, BLOCK), embedding, step, self.basis)
+
+    @torch.no_grad()
+    def hyper_symbols(self, y: Tensor, conditioning: Tensor) -> Tensor:
+        """z (hyper, h / 4, w / 4) as int32, of y (1, 768, h, w)."""
+        step, embedding = self.step(conditioning), self.conditioning(conditioning)
+        z = self.hyper_analysis(pad_to_multiple(y, GROUP), step, embedding)
+        return torch.round(z[0]).clamp(-MAX_SYMBOL, MAX_SYMBOL).int()
+
+    @torch.no_grad()
+    def symbols(
+        self, y: Tensor, z: Tensor, conditioning: Tensor, at: tuple[slice, slice]
+    ) -> Tensor:
+        """The symbols (768, h, w) of y, as int32.
+
+        Args:
+            y: (1, 768, h, w) in deviations.
+            z: integers (hyper, ...).
+            at: the rows and columns where y lies on four times z's grid.
+        """
+        embedding = self.conditioning(conditioning)
+        _, _, symbols = self._passes(
+            self._features(z, embedding, at), conditioning, embedding,
+            lambda mean, channels, step: torch.round((y[:, channels] - mean) / step).clamp(
+                -MAX_SYMBOL, MAX_SYMBOL
+            ),
+        )
+        return symbols[0].int()
+
+    @torch.no_grad()
+    def reconstruct(
+        self, z: Tensor, symbols: Tensor, conditioning: Tensor, at: tuple[slice, slice]
+    ) -> Tensor:
+        """The decoder after the entropy coder: what `quantise` lost stays lost.
+
+        Args:
+            z: integers (hyper, ...).
+            symbols: integers (768, h, w).
+            at: the rows and columns where the symbols lie on four times z's grid.
+
+        Returns:
+            (1, 3, 16 h, 16 w), not clamped.
+        """
+        embedding = self.conditioning(conditioning)
+        given = symbols[None].float()
+        y_hat, _, _ = self._passes(
+            self._features(z, embedding, at), conditioning, embedding,
+            lambda mean, channels, step: given[:, channels],
+        )
+        return self.synthesis(y_hat, embedding, self.step(conditioning), self.basis)
+
+    def _features(self, z: Tensor, embedding: Tensor, at: tuple[slice, slice]) -> Tensor:
+        return self.mean_path(z[None].float(), embedding)[..., at[0], at[1]]
+
+    def forward(self, x: Tensor, conditioning: Tensor) -> ForwardOutput:
+        """One pass through the whole codec, without entropy coding.
+
+        In training mode latents are rounded with a straight-through gradient for the
+        reconstruction, and disturbed by uniform noise for the rate (Minnen & Singh 2020);
+        in evaluation mode both see the rounded values.
+
+        Args:
+            x: pictures (B, 3, H, W) in [0, 1]; any size.
+            conditioning: (B, K) or (1, K) in [0, 1]; for the released model K = 1 and the
+                value is the quality.
+        """
+        height, width = x.shape[-2:]
+        x = pad_to_multiple(x, BLOCK)
+        embedding = self.conditioning(conditioning)
+        y, z = self.analyse(x, conditioning, embedding)
+        rows, columns = y.shape[-2:]
+
+        z_hat = _round_through(z)
+        z_bits = self.hyper_prior.bits(self._for_rate(z, z_hat), conditioning)
+        log_sigma = self.log_sigma(z_hat, conditioning)[..., :rows, :columns]
+        features = self.mean_path(z_hat, embedding)[..., :rows, :columns]
+
+        y_hat, means, symbols = self._passes(
+            features, conditioning, embedding,
+            lambda mean, channels, step: _round_through((y[:, channels] - mean) / step),
+        )
+        scaled = (y - means) / self.step(conditioning)[..., None, None]
+        y_bits = symbol_bits(self._for_rate(scaled, symbols), log_sigma)
+
+        x_hat = self.synthesis(y_hat, embedding, self.step(conditioning), self.basis)
+        x_hat = x_hat[..., :height, :width]
+        return ForwardOutput(x_hat, y_bits, z_bits, y_hat, z_hat, symbols, log_sigma)
+
+    def _passes(
+        self,
+        features: Tensor,
+        conditioning: Tensor,
+        embedding: Tensor,
+        symbols_at: Callable[[Tensor, slice, Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the context passes; the same code quantises and dequantises.
+
+        Args:
+            features: of the mean path, (B, context_width, h, w).
+            symbols_at: given means, the channels they are for, and the steps of those,
+                returns the symbols there. The encoder rounds, the decoder looks up.
+
+        Returns:
+            y_hat, means and symbols, each (B, 768, h, w).
+        """
+        rows, columns = features.shape[-2:]
+        step = self.step(conditioning)[..., None, None]
+        core, detail = slice(0, self.config.core), slice(self.config.core, None)
+        y_hat = means = symbols = features.new_zeros(
+            len(features), self.config.core, rows, columns, dtype=torch.float32
+        )
+        for number, mask in enumerate(self.context.masks(rows, columns)):
+            mean = self.context.means(number, features, y_hat, embedding)
+            here = symbols_at(mean, core, step[:, core])
+            means = torch.where(mask, mean, means)
+            symbols = torch.where(mask, here, symbols)
+            y_hat = torch.where(mask, mean + here * step[:, core], y_hat)
+        mean = self.context.means(PASSES, features, y_hat, embedding)
+        here = symbols_at(mean, detail, step[:, detail])
+        return (
+            torch.cat([y_hat, mean + here * step[:, detail]], dim=1),
+            torch.cat([means, mean], dim=1),
+            torch.cat([symbols, here], dim=1),
+        )
+
+    def _for_rate(self, value: Tensor, rounded: Tensor) -> Tensor:
+        return value + torch.rand_like(value) - 0.5 if self.training else rounded
+
+
+def channels_last(model: CompressionModel) -> CompressionModel:
+    """The model with its weights laid out for channels-last convolutions, the fastest on CPUs."""
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def pad_to_multiple(x: Tensor, size: int) -> Tensor:
+    """x with its last row and column repeated until both sides are multiples of size."""
+    bottom, right = -x.shape[-2] % size, -x.shape[-1] % size
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+def _round_through(x: Tensor) -> Tensor:
+    """round(x) with the gradient of x."""
+    return x + (torch.round(x) - x).detach()

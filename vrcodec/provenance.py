@@ -1,0 +1,104 @@
+"""Marks by which a batch run knows its own finished files: digests of source and settings.
+
+A `.vrc` file carries its mark as the optional section SOURCE. A decoded picture carries it as text
+in a place of its format that viewers ignore. No torch, no Pillow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import struct
+import zlib
+from typing import Any
+
+from vrcodec.container import Extra, unpack
+from vrcodec.errors import FormatError
+
+DIGEST_BYTES = 8
+_KEYWORD = b"vrcodec-source"
+_TEXT = re.compile(_KEYWORD + rb"[\0:]([0-9a-f]{32})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """What a file was made of.
+
+    Attributes:
+        source: digest of the source file's bytes, 8 bytes.
+        settings: digest of all that decides about the result beside them, 8 bytes.
+    """
+
+    source: bytes
+    settings: bytes
+
+    def pack(self) -> bytes:
+        """The contents of the section SOURCE, 16 bytes."""
+        return self.source + self.settings
+
+
+def source_digest(data: bytes) -> bytes:
+    """The first 8 bytes of the SHA-256 of a source file's contents."""
+    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+
+
+def settings_digest(settings: dict[str, Any]) -> bytes:
+    """The first 8 bytes of the SHA-256 of settings (JSON-able values) in a fixed spelling."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()[:DIGEST_BYTES]
+
+
+def vrc_mark(data: bytes) -> Mark | None:
+    """The mark of a whole and valid .vrc file; None if it has none, or is not one."""
+    try:
+        packed = unpack(data).extras.get(Extra.SOURCE, b"")
+    except FormatError:
+        return None
+    return _mark(packed)
+
+
+def picture_mark(data: bytes) -> Mark | None:
+    """The mark in a picture file of any kind that `mark_picture` knows; None if it has none."""
+    found = _TEXT.search(data)
+    return _mark(bytes.fromhex(found[1].decode())) if found else None
+
+
+def mark_picture(data: bytes, format: str, mark: Mark) -> bytes:
+    """A picture file with a mark in it; its pixels and metadata stay the same.
+
+    It is a tEXt chunk in PNG, a comment in JPEG and PPM, a RIFF chunk of its own in WebP, a
+    `free` box in AVIF, and unreferenced bytes at the end of TIFF and BMP.
+
+    Args:
+        data: the file, as `image_io.save_picture` makes it.
+        format: one of `image_io.FORMATS`.
+    """
+    text = _KEYWORD + b":" + mark.pack().hex().encode()
+    if format == "png":
+        chunk = b"tEXt" + text.replace(b":", b"\0")
+        chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return data[:-12] + chunk + data[-12:]
+    if format == "jpeg":
+        after_jfif = 4 + struct.unpack_from(">H", data, 4)[0]
+        comment = b"\xff\xfe" + struct.pack(">H", 2 + len(text)) + text
+        return data[:after_jfif] + comment + data[after_jfif:]
+    if format == "ppm":
+        magic, _, rest = data.partition(b"\n")
+        return magic + b"\n# " + text + b"\n" + rest
+    if format == "webp":
+        chunk = b"VRCs" + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)
+        size = struct.pack("<I", len(data) - 8 + len(chunk))
+        return data[:4] + size + data[8:] + chunk
+    if format == "avif":
+        return data + struct.pack(">I", 8 + len(text)) + b"free" + text
+    if format == "bmp":
+        return data[:2] + struct.pack("<I", len(data) + len(text)) + data[6:] + text
+    return data + text
+
+
+def _mark(packed: bytes) -> Mark | None:
+    if len(packed) != 2 * DIGEST_BYTES:
+        return None
+    return Mark(packed[:DIGEST_BYTES], packed[DIGEST_BYTES:])

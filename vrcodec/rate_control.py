@@ -1,0 +1,277 @@
+"""Targets instead of a quality: file size, bits per pixel, PSNR or MS-SSIM.
+
+The dial is searched on its integer conditioning value, where the logarithm of the size and both
+fidelities in dB are close to straight lines, so that a few secant steps are enough. Nothing is
+estimated: every step makes the real file (entropy coding is a small part of the work), and for a
+fidelity decodes it, so what is promised holds for the bytes that are returned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vrcodec.container import CHECKSUM_BYTES, CONDITIONING_ONE
+from vrcodec.errors import TargetError
+from vrcodec.metrics import MS_SSIM_SIDE, ms_ssim, psnr
+
+if TYPE_CHECKING:
+    from vrcodec.codec import Codec
+    from vrcodec.image_io import CodedPicture
+
+MAX_ENCODES = 8
+"""Files made for one picture, at most."""
+SIZE_SLACK = 0.005
+"""A file this share under its limit is taken as the largest that fits."""
+FIDELITY_SLACK = 0.1
+"""A picture this many dB over its target is taken as the smallest that reaches it."""
+
+
+class Measure(enum.Enum):
+    """What a target is about; the value is its option's name."""
+
+    SIZE = "size"
+    BPP = "bpp"
+    PSNR = "psnr"
+    MS_SSIM = "ms-ssim"
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether the target is a limit of the file's size."""
+        return self in {Measure.SIZE, Measure.BPP}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a file has to keep to.
+
+    Attributes:
+        measure: of the size, never exceeded, or of the fidelity, always reached.
+        value: bytes, bits per pixel of the whole file, dB, or MS-SSIM below 1.
+    """
+
+    measure: Measure
+    value: float
+
+    def __str__(self) -> str:
+        return _UNITS[self.measure].format(self.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A file made for a target.
+
+    Attributes:
+        data: contents of the .vrc file.
+        quality: where on the dial it is, 0 to 1.
+        achieved: what the target measures, of this file.
+        reached: False only for the nearest end of the dial, with `best_effort`.
+        encodes: how often the picture was coded.
+    """
+
+    data: bytes
+    quality: float
+    achieved: float
+    reached: bool
+    encodes: int
+
+
+_UNITS = {
+    Measure.SIZE: "{:,.0f} bytes",
+    Measure.BPP: "{:.4g} bpp",
+    Measure.PSNR: "{:.2f} dB",
+    Measure.MS_SSIM: "MS-SSIM {:.4f}",
+}
+_DECIBELS_AT_ZERO = {Measure.PSNR: 28.0, Measure.MS_SSIM: 10.0}
+"""Fidelity of an ordinary photograph at quality 0, from where the search starts."""
+
+
+def encode_to_target(
+    codec: Codec, picture: CodedPicture, target: Target, best_effort: bool = False
+) -> Result:
+    """Code a picture at the largest quality within a size, or at the smallest of a fidelity.
+
+    A size is met from below, to within `SIZE_SLACK` where the file is not so small that a byte is
+    more; a fidelity from above, to within `FIDELITY_SLACK`. Where already quality 1 fits in the
+    size, or quality 0 has the fidelity, that is the result. Fidelity is measured on the
+    8-bit RGB pixels that are coded, alpha left out.
+
+    Args:
+        codec: the model.
+        picture: from `image_io.to_coded`.
+        target: what to keep to.
+        best_effort: take quality 0 or 1 where the target cannot be reached.
+
+    Raises:
+        TargetError: it cannot be reached, or MS-SSIM is asked of a picture with a side of 160
+            pixels or fewer.
+    """
+    trials = _SizeTrials if target.measure.is_rate else _FidelityTrials
+    return trials(codec, picture, target).search(best_effort)
+
+
+def largest_within(
+    measure: Callable[[int], float],
+    limit: float,
+    enough: float,
+    start: int,
+    slope: float,
+    max_calls: int = MAX_ENCODES,
+) -> int | None:
+    """The largest position whose value is within a limit, nearly.
+
+    Args:
+        measure: value at a position, 0 to CONDITIONING_ONE; close to straight and rising, but
+            not necessarily everywhere.
+        limit: the value that must not be exceeded.
+        enough: a position with a value from here to the limit ends the search.
+        start: where to look first.
+        slope: the expected rise of the value per position.
+        max_calls: how often `measure` may be called, at least 2.
+
+    Returns:
+        A position at which `measure` has been called and gave at most `limit`; None if even
+        position 0 gave more.
+    """
+    below: tuple[int, float] | None = None
+    above: tuple[int, float] | None = None
+    previous: tuple[int, float] | None = None
+    aim = (limit + enough) / 2
+    position = start
+    for calls_left in reversed(range(max_calls)):
+        here = position, measure(position)
+        if here[1] <= limit:
+            below = here
+            if here[1] >= enough or position == CONDITIONING_ONE:
+                break
+        else:
+            above = here
+            if position == 0:
+                break
+        low = below[0] + 1 if below else 0
+        high = above[0] - 1 if above else CONDITIONING_ONE
+        if low > high:
+            break
+        rise = _slope(previous, here, slope) if previous else slope
+        previous = here
+        position += round((aim - here[1]) / rise)
+        if below and above and not low <= position <= high:
+            position = (low + high) // 2
+        elif not below and calls_left == 1:
+            position = 0
+        position = min(max(position, low), high)
+    return below[0] if below else None
+
+
+def _slope(a: tuple[int, float], b: tuple[int, float], expected: float) -> float:
+    """Rise per position between two points, but not so little that a step would go astray."""
+    return max((b[1] - a[1]) / (b[0] - a[0]), expected / 3)
+
+
+class _Trials:
+    """Files of one picture by position on the dial, or on the reversed dial."""
+
+    def __init__(self, codec: Codec, picture: CodedPicture, target: Target) -> None:
+        self.codec, self.picture, self.target = codec, picture, target
+        self.files: dict[int, tuple[bytes, float]] = {}
+
+    def file(self, value: int) -> tuple[bytes, float]:
+        """The file at a conditioning value, and its achievement."""
+        if value not in self.files:
+            data = self.codec.encode_picture(self.picture, (value,))
+            self.files[value] = data, self.achieved(data)
+        return self.files[value]
+
+    def achieved(self, data: bytes) -> float:
+        raise NotImplementedError
+
+    def result(self, value: int, reached: bool) -> Result:
+        data, achieved = self.file(value)
+        return Result(data, value / CONDITIONING_ONE, achieved, reached, len(self.files))
+
+    def unreachable(self, end: int, best_effort: bool) -> Result:
+        result = self.result(end, reached=False)
+        if best_effort:
+            return result
+        best = Target(self.target.measure, result.achieved)
+        raise TargetError(
+            f"{self.target} cannot be reached: quality {result.quality:.0f} gives {best} "
+            "(--best-effort takes that)"
+        )
+
+
+class _SizeTrials(_Trials):
+    """Searches on the logarithm of what depends on the quality: all but the extra sections."""
+
+    _BPP_AT_ZERO, _SLOPE = 0.1, 3.3 / CONDITIONING_ONE
+
+    def achieved(self, data: bytes) -> float:
+        return 8 * len(data) / self._pixels if self.target.measure is Measure.BPP else len(data)
+
+    @property
+    def _pixels(self) -> int:
+        height, width = self.picture.pixels.shape[:2]
+        return height * width
+
+    def search(self, best_effort: bool) -> Result:
+        limit = self.target.value
+        if self.target.measure is Measure.BPP:
+            limit = limit * self._pixels / 8
+        limit = math.floor(limit)
+        fixed = sum(map(len, self.picture.extras.values())) + CHECKSUM_BYTES
+        if limit <= fixed:
+            return self.unreachable(0, best_effort)
+
+        def level(size: float) -> float:
+            return math.log(max(1.0, size - fixed))
+
+        start = (level(limit) - math.log(self._BPP_AT_ZERO * self._pixels / 8)) / self._SLOPE
+        value = largest_within(
+            lambda value: level(len(self.file(value)[0])),
+            level(limit),
+            level(limit * (1 - SIZE_SLACK)),
+            round(min(max(start, 0.0), CONDITIONING_ONE)),
+            self._SLOPE,
+        )
+        if value is None:
+            return self.unreachable(0, best_effort)
+        return self.result(value, reached=True)
+
+
+class _FidelityTrials(_Trials):
+    """Searches on decibels, from quality 1 down for the last position that does not fall short."""
+
+    _SLOPE = 16 / CONDITIONING_ONE
+
+    def achieved(self, data: bytes) -> float:
+        decoded = np.asarray(self.codec.decode(data).convert("RGB"))
+        if self.target.measure is Measure.PSNR:
+            return psnr(self.picture.pixels, decoded)
+        similarity = ms_ssim(self.picture.pixels, decoded)
+        if similarity is None:
+            raise TargetError(f"MS-SSIM needs more than {MS_SSIM_SIDE} pixels on each side")
+        return similarity
+
+    def _decibels(self, fidelity: float) -> float:
+        if self.target.measure is Measure.PSNR:
+            return fidelity
+        return -10 * math.log10(max(1e-10, 1 - fidelity))
+
+    def search(self, best_effort: bool) -> Result:
+        wanted = self._decibels(self.target.value)
+        start = (wanted - _DECIBELS_AT_ZERO[self.target.measure]) / self._SLOPE
+        position = largest_within(
+            lambda position: -self._decibels(self.file(CONDITIONING_ONE - position)[1]),
+            -wanted,
+            -wanted - FIDELITY_SLACK,
+            CONDITIONING_ONE - round(min(max(start, 0.0), CONDITIONING_ONE)),
+            self._SLOPE,
+        )
+        if position is None:
+            return self.unreachable(CONDITIONING_ONE, best_effort)
+        return self.result(CONDITIONING_ONE - position, reached=True)

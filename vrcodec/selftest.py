@@ -1,0 +1,77 @@
+"""Whether this machine decodes to the same symbols as every other: golden files, their hashes.
+
+The golden files and the tiny frozen model they belong to are part of the package; in a
+checkout they are those of the tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from vrcodec.codec import Codec, Latents
+from vrcodec.container import unpack
+from vrcodec.errors import VrcodecError
+from vrcodec.files import read_bytes
+
+WEIGHTS = "tiny.safetensors"
+GOLDEN = {
+    "golden-grey-0.37.vrc":
+        "66c19dcc33c2a576360e6b8a7a46f463e903821907b63b8fd5009f8ef25e23a0",
+    "golden-noise-1.0.vrc":
+        "00153e8e621b8627004abdbc764d36099ca2727225e9afed127b67ea000971fe",
+    "golden-photo-0.0.vrc":
+        "d3cf7ac6c04c14ec1104ca790cb1b768f2cac149cc0867305ccbfe22eb616a3f",
+    "golden-photo-0.5.vrc":
+        "b616a52ed631edbb82d95f831c0a96d2387d68e93dbbcc3748a35403a1e392cb",
+    "golden-thin-0.8.vrc":
+        "4baf14be0a8d5927ac5678c7a8a9b3ba6a7537626388e290ca4dc66cc2421397",
+}
+"""`symbols_digest` of every golden file."""
+
+
+def golden_folder() -> Path:
+    """Where the golden files and their weights are. Raises VrcodecError if they are nowhere."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "selftest_data", package.parent / "tests" / "data"):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    raise VrcodecError("this installation has no golden files")
+
+
+def symbols_digest(latents: Latents) -> str:
+    """SHA-256 of z and y as 16-bit big-endian integers, in hexadecimal."""
+    return hashlib.sha256(
+        latents.z.astype(">i2").tobytes() + latents.y.astype(">i2").tobytes()
+    ).hexdigest()
+
+
+def available_devices() -> list[str]:
+    """The devices of this machine that a network can run on, the CPU first."""
+    devices = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    return devices + ["mps"] * torch.backends.mps.is_available()
+
+
+def check(device: str) -> list[str]:
+    """Decode every golden file on a device.
+
+    Returns:
+        What is wrong, one line per file that does not decode to the recorded symbols.
+
+    Raises:
+        VrcodecError: the golden files are missing, or there is no such device.
+    """
+    folder = golden_folder()
+    codec = Codec(folder / WEIGHTS, device)
+    wrong = []
+    for name, recorded in GOLDEN.items():
+        try:
+            digest = symbols_digest(codec.read_latents(unpack(read_bytes(folder / name))))
+        except VrcodecError as error:
+            wrong.append(f"{device}: {name}: {error}")
+        else:
+            if digest != recorded:
+                wrong.append(f"{device}: {name}: other symbols than recorded")
+    return wrong

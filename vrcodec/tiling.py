@@ -1,0 +1,200 @@
+"""Which part of a large picture is computed at a time. Pure geometry, the same everywhere.
+
+Networks run on tiles of y's grid. Each tile is computed from a window that is larger by a
+*halo*, at least what the wanted values depend on, and the halo is cut off the result: so
+tiled equals untiled. Windows end where the picture ends; there the networks pad as they
+would untiled. Rows and columns need the same thought, so everything here is about one axis.
+
+What depends on what, in positions of y's grid, to either side:
+
+* a latent of y on the pixels of `analysis_reach` positions;
+* element t of z, which stands for positions 4t to 4t + 3, on y from 4t - 3 to 4t + 3
+  (`HyperAnalysis`: two convolutions 3x3 of stride 2);
+* the features of a position on z of its own group of four and the next (`MeanPath`);
+* a symbol, when it is made, and a latent, when it is decoded, on `CONTEXT_REACH` positions
+  of y and of the features (`ContextModel`: every pass but the first looks one further);
+* a pixel on latents of `synthesis_reach` positions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrcodec.model.config import GROUP, ModelConfig
+
+TILE = 96
+"""Latent positions along a side of a tile; a picture of at most TILE x TILE is one tile."""
+CONTEXT_REACH = 4
+
+
+def analysis_reach(config: ModelConfig) -> int:
+    """Latent positions that the analysis transform looks to every side."""
+    at_8, at_16 = config.analysis_blocks
+    return at_16 + -(-at_8 // 2)
+
+
+def synthesis_reach(config: ModelConfig) -> int:
+    """Latent positions that the synthesis transform looks to every side."""
+    at_16, at_8 = config.synthesis_blocks
+    return at_16 + -(-at_8 // 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A run of rows or columns."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def at(self) -> slice:
+        """This as an index."""
+        return slice(self.start, self.stop)
+
+    def grown(self, before: int, after: int, end: int) -> Span:
+        """With so much more on either side, as far as there is anything: 0 to `end`."""
+        return Span(max(0, self.start - before), min(end, self.stop + after))
+
+    def cut(self, other: Span) -> Span:
+        """The part of this that is in `other`, which it overlaps."""
+        return Span(max(self.start, other.start), min(self.stop, other.stop))
+
+    def within(self, window: Span, scale: int = 1) -> slice:
+        """Where this is in an array that holds `window`, with `scale` elements per position."""
+        return slice((self.start - window.start) * scale, (self.stop - window.start) * scale)
+
+    def scaled(self, scale: int, end: int) -> Span:
+        """The same run on a grid `scale` times as fine that ends at `end`."""
+        return Span(min(end, self.start * scale), min(end, self.stop * scale))
+
+    def groups(self, neighbours: int, end: int) -> Span:
+        """The groups of `GROUP` that this touches, and `neighbours` more, on z's grid."""
+        touched = Span(self.start // GROUP, -(-self.stop // GROUP))
+        return touched.grown(neighbours, neighbours, end)
+
+
+def tiles(rows: int, columns: int, side: int = TILE) -> tuple[list[Span], list[Span]]:
+    """Cut a grid into tiles of about the same size: their rows, and their columns.
+
+    Args:
+        side: the most positions along the side of a tile, a multiple of `GROUP`.
+    """
+    if rows * columns <= side * side:
+        return [Span(0, rows)], [Span(0, columns)]
+    return _cut(rows, side), _cut(columns, side)
+
+
+def _cut(length: int, side: int) -> list[Span]:
+    count = -(-length // side)
+    step = -(-length // (count * GROUP)) * GROUP
+    return [Span(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSpans:
+    """Along one axis, what is computed to get a tile's symbols.
+
+    z is decided once, by the first tile that needs it: a tile's features reach two groups
+    beyond it, so `z` lies two groups further than `tile`.
+
+    Attributes:
+        tile: positions whose symbols are made.
+        analysed: positions whose pixels are looked at.
+        y: positions where y is right.
+        z_made: positions of z's grid that come out of `y`, its outermost not right.
+        z: those of them that are decided.
+        coded: positions that run through the context passes.
+        z_seen: positions of z's grid that the features of `coded` come from.
+    """
+
+    tile: Span
+    analysed: Span
+    y: Span
+    z_made: Span
+    z: Span
+    coded: Span
+    z_seen: Span
+
+    @property
+    def features(self) -> slice:
+        """Where `coded` is in features computed from `z_seen` alone."""
+        return feature_slice(self.coded, self.z_seen)
+
+    @classmethod
+    def of(cls, tile: Span, length: int, config: ModelConfig) -> EncoderSpans:
+        """For a tile of a grid of `length` positions."""
+        groups, lookahead = -(-length // GROUP), CONTEXT_REACH // GROUP + 1
+        y = tile.grown(CONTEXT_REACH, lookahead * GROUP, length)
+        reach = analysis_reach(config)
+        coded = tile.grown(CONTEXT_REACH, CONTEXT_REACH, length)
+        first = tile.start // GROUP + lookahead if tile.start else 0
+        last = min(groups, -(-tile.stop // GROUP) + lookahead)
+        return cls(
+            tile, y.grown(reach, reach, length), y, y.groups(0, groups),
+            Span(min(first, last), last), coded, coded.groups(1, groups),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderSpans:
+    """Along one axis, what is computed to get a tile's pixels.
+
+    Attributes:
+        tile: positions whose pixels are made.
+        decoded: positions whose symbols run through the context passes and the synthesis.
+        z_seen: positions of z's grid that the features of `decoded` come from.
+    """
+
+    tile: Span
+    decoded: Span
+    z_seen: Span
+
+    @property
+    def features(self) -> slice:
+        """Where `decoded` is in features computed from `z_seen` alone."""
+        return feature_slice(self.decoded, self.z_seen)
+
+    @classmethod
+    def of(cls, tile: Span, length: int, config: ModelConfig) -> DecoderSpans:
+        """For a tile of a grid of `length` positions."""
+        # Whole groups, so that the passes' pattern of two rows by two columns stays in step.
+        halo = -(-(CONTEXT_REACH + synthesis_reach(config)) // GROUP) * GROUP
+        decoded = tile.grown(halo, halo, length)
+        return cls(tile, decoded, decoded.groups(1, -(-length // GROUP)))
+
+
+def feature_slice(positions: Span, z_seen: Span) -> slice:
+    """Where `positions` are in features computed from `z_seen` alone."""
+    return positions.within(Span(z_seen.start * GROUP, z_seen.stop * GROUP))
+
+
+def restack(
+    parts: Iterable[NDArray[np.int16]], windows: Iterable[Span]
+) -> Iterator[list[NDArray[np.int16]]]:
+    """Cut rows that arrive in parts of some heights into windows of others.
+
+    Args:
+        parts: (channels, rows, columns) each, one below the other; drawn when needed, and
+            let go when no window needs them any more.
+        windows: runs of rows, neither starts nor stops descending; they may overlap.
+
+    Yields:
+        For every window its rows, as views of the parts, top to bottom.
+    """
+    source, held, bottom = iter(parts), deque[tuple[Span, NDArray[np.int16]]](), 0
+    for window in windows:
+        while bottom < window.stop:
+            part = next(source)
+            held.append((Span(bottom, bottom + part.shape[1]), part))
+            bottom += part.shape[1]
+        while held and held[0][0].stop <= window.start:
+            held.popleft()
+        yield [part[:, window.cut(span).within(span)] for span, part in held]
