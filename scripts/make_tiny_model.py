@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+"""Make tests/data/tiny.safetensors, the frozen model that the golden files belong to.
+
+It was made once and is kept for ever: made again it would differ in the last bits, and the
+golden files would have to be made again too (--golden does that). Not a model for anybody's
+pictures: it is initialised from the test pictures and never trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vrcodec import Codec
+from vrcodec.model.config import ModelConfig
+from vrcodec.model.initialisation import initialise
+from vrcodec.model.network import CompressionModel
+from vrcodec.training.data import Augmentation, CropSampler, PictureStore
+from vrcodec.training.export import export
+
+TESTS = Path(__file__).resolve().parent.parent / "tests"
+CONFIG = ModelConfig(
+    width8=8, width16=8, analysis_blocks=(1, 1), synthesis_blocks=(1, 1), core=8, hyper=8,
+    hyper_width=8, context_width=8, film_width=8, learned_linear=False,
+)
+GOLDEN = (("photo", 0.0), ("photo", 0.5), ("grey", 0.37), ("noise", 1.0), ("thin", 0.8))
+
+
+def make_model(path: Path) -> None:
+    """Initialise, shake every parameter a little so that none is without effect, export."""
+    torch.manual_seed(1)
+    store = PictureStore([TESTS / "pictures"], 64, torch.device("cpu"))
+    sampler = CropSampler(store, Augmentation(rescale=0), 1)
+    model = CompressionModel(CONFIG)
+    initialise(model, sampler.batch(32, 64))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("film.weight", "head.weight")):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    print(export(model, sampler, path, pictures=64, size=64))
+
+
+def golden_pictures() -> dict[str, Image.Image]:
+    """Small pictures that between them reach every part of the bitstream."""
+    photo = Image.open(min((TESTS / "pictures").glob("*.png"))).convert("RGB")
+    noise = np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+    return {
+        "photo": photo.crop((0, 0, 96, 72)),
+        "grey": photo.convert("L").crop((8, 8, 73, 41)),
+        "noise": Image.fromarray(noise),
+        "thin": photo.crop((0, 0, 70, 1)),
+    }
+
+
+def make_golden(weights: Path, folder: Path) -> None:
+    codec = Codec(weights, device="cpu")
+    pictures = golden_pictures()
+    for name, quality in GOLDEN:
+        data = codec.encode(pictures[name], quality)
+        (folder / f"golden-{name}-{quality}.vrc").write_bytes(data)
+        print(name, quality, len(data))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--golden", action="store_true", help="only make the golden files again")
+    arguments = parser.parse_args()
+    data = TESTS / "data"
+    data.mkdir(exist_ok=True)
+    if not arguments.golden:
+        make_model(data / "tiny.safetensors")
+    make_golden(data / "tiny.safetensors", data)

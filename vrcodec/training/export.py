@@ -1,0 +1,144 @@
+"""From a trained network to a weights file: fixed-point scale path and counted tables."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vrcodec.coding.tables import TableSet, concatenate, quantise
+from vrcodec.container import CONDITIONING_ONE
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN
+from vrcodec.model.fixed_point import FixedPointScalePath
+from vrcodec.model.loading import exported, model_tensors
+from vrcodec.model.network import CompressionModel
+from vrcodec.training.data import CropSampler
+from vrcodec.weights import BUCKETS, save_weights, table_tensors
+
+PRIOR_COUNT = 100.0
+"""Weight of the logistic density the model was trained with, in observed symbols."""
+REACH = 5.0
+"""Half-width of a table of y, in standard deviations."""
+HYPER_PRIOR_COUNT = 20.0
+MAX_HYPER_SYMBOLS = 400
+
+
+def export(
+    model: CompressionModel, sampler: CropSampler, path: Path, pictures: int, size: int
+) -> str:
+    """Write the weights file of a trained model.
+
+    The tables are counted on `pictures` crops of size x size, spread evenly over the dial,
+    through the network as it will be after rounding to its stored precision.
+
+    Returns:
+        The id of the weights.
+
+    Raises:
+        WeightsError: the scale path could overflow.
+    """
+    network = exported(model.cpu())
+    fixed = FixedPointScalePath.from_float(model.scale_path)
+    z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size)
+    tensors = model_tensors(model)
+    tensors |= {name: tensor.numpy() for name, tensor in fixed.tensors().items()}
+    tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
+    return save_weights(path, model.config, tensors)
+
+
+def count_tables(
+    model: CompressionModel,
+    fixed: FixedPointScalePath,
+    sampler: CropSampler,
+    pictures: int,
+    size: int,
+) -> tuple[TableSet, TableSet]:
+    """Frequency tables of z (by quality bucket and channel) and of y (by scale index)."""
+    limits = [_reach(level) for level in range(SCALE_LEVELS)]
+    y_counts = [np.zeros(2 * limit + 2) for limit in limits]
+    z_seen: list[list[NDArray[np.int32]]] = [[] for _ in range(BUCKETS)]
+    for i in range(pictures):
+        conditioning = [CONDITIONING_ONE // 2] * model.config.coefficients
+        conditioning[0] = round((i + 0.5) / pictures * CONDITIONING_ONE)
+        x = sampler.batch(1, size).cpu()
+        vector = torch.tensor([conditioning]) / CONDITIONING_ONE
+        z, y = model.quantise(x, vector)
+        indexes = fixed.indexes(z, tuple(conditioning))[:, : y.shape[1], : y.shape[2]]
+        z_seen[min(conditioning[0] * BUCKETS // CONDITIONING_ONE, BUCKETS - 1)].append(
+            z.flatten(1).numpy()
+        )
+        _count(y.numpy().ravel(), indexes.numpy().ravel(), limits, y_counts)
+    y_tables = [
+        quantise(_symmetric(counts) + PRIOR_COUNT * _logistic(-limit, limit, level_sigma(level)))
+        for level, (limit, counts) in enumerate(zip(limits, y_counts, strict=True))
+    ]
+    z_low, z_tables = [], []
+    for bucket, seen in enumerate(z_seen):
+        prior_mean, prior_scale = _hyper_prior(model, (bucket + 0.5) / BUCKETS)
+        values = np.concatenate(seen, axis=1) if seen else np.zeros((len(prior_mean), 0), int)
+        for channel, mean, scale in zip(values, prior_mean, prior_scale, strict=True):
+            low, table = _hyper_table(channel, float(mean), float(scale))
+            z_low.append(low)
+            z_tables.append(table)
+    return concatenate(z_low, z_tables), concatenate([-limit for limit in limits], y_tables)
+
+
+def level_sigma(level: int) -> float:
+    """Standard deviation that a scale index stands for, in quantisation steps."""
+    return SCALE_MIN * math.exp(LOG_SCALE_STEP * level)
+
+
+def _reach(level: int) -> int:
+    return 2 + math.ceil(REACH * level_sigma(level))
+
+
+def _count(
+    values: NDArray, indexes: NDArray, limits: list[int], counts: list[NDArray[np.float64]]
+) -> None:
+    for level in np.unique(indexes).tolist():
+        limit = limits[level]
+        symbols = values[indexes == level].astype(np.int64) + limit
+        symbols[(symbols < 0) | (symbols > 2 * limit)] = 2 * limit + 1
+        counts[level] += np.bincount(symbols, minlength=2 * limit + 2)
+
+
+def _symmetric(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    regular = counts[:-1]
+    return np.append((regular + regular[::-1]) / 2, counts[-1])
+
+
+def _logistic(low: int, high: int, sigma: float, mean: float = 0.0) -> NDArray[np.float64]:
+    """Probabilities of low..high, then of everything else."""
+    edges = (np.arange(low, high + 2) - 0.5 - mean) / (sigma * math.sqrt(3) / math.pi)
+    cumulative = 0.5 * (1 + np.tanh(edges / 2))
+    inside = np.diff(cumulative)
+    return np.append(inside, max(1 - inside.sum(), 0.0))
+
+
+def _hyper_prior(
+    model: CompressionModel, quality: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    vector = torch.full((1, model.config.coefficients), 0.5)
+    vector[0, 0] = quality
+    mean = model.hyper_prior.mean(vector)[0]
+    return mean.numpy(), model.hyper_prior.log_scale(vector)[0].exp().numpy()
+
+
+def _hyper_table(
+    values: NDArray, mean: float, sigma: float
+) -> tuple[int, NDArray[np.int32]]:
+    spread = min(math.ceil(4 * sigma) + 1, MAX_HYPER_SYMBOLS // 4)
+    low, high = round(mean) - spread, round(mean) + spread
+    if len(values):
+        middle = round(float(np.median(values)))
+        half = MAX_HYPER_SYMBOLS // 2
+        low = max(min(low, int(values.min())), middle - half)
+        high = min(max(high, int(values.max())), middle + half)
+    high = max(high, low + 1)
+    inside = values[(values >= low) & (values <= high)] - low
+    counts = np.bincount(inside, minlength=high - low + 2).astype(np.float64)
+    counts[-1] += len(values) - len(inside)
+    return low, quantise(counts + HYPER_PRIOR_COUNT * _logistic(low, high, sigma, mean))
