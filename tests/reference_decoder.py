@@ -1,0 +1,341 @@
+"""Reference decoder: the bytes of a .vrc file to its symbols, exactly, in integers alone.
+
+Written from docs/bitstream.md (the numbers in the comments are its sections) and sharing no
+code with vrcodec. Slow, short and free of floating point; meant to be read, and to be copied
+by whoever writes another decoder.
+"""
+
+from __future__ import annotations
+
+import binascii
+import bisect
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+Y_CHANNELS = 768
+LARGEST_SYMBOL = 32767
+KNOWN_EXTRAS = (1, 2, 3, 4, 5, 6)
+
+
+class InvalidFile(Exception):
+    """The bytes break a rule of docs/bitstream.md."""
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidFile(message)
+
+
+def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
+    """All symbols of a file: z (Z, h, w) and y (768, rows, columns).
+
+    Raises:
+        InvalidFile: the file is not valid, or was made with other weights.
+    """
+    file = read_file(data)
+    tensors, weights_id = read_weights(weights)
+    require(file.weights_id == weights_id, "made with other weights")
+    z_channels = tensors["fixed.0.weight"].shape[1]
+
+    z_rows, z_columns = -(-file.rows // 4), -(-file.columns // 4)
+    bucket = min(file.conditioning[0] >> 12, 7)
+    z_numbers = np.repeat(bucket * z_channels + np.arange(z_channels), z_rows * z_columns)
+    z = decode_section(file.z, z_numbers, read_tables(tensors, "z"))
+    z = z.reshape(z_channels, z_rows, z_columns)
+
+    y_tables = read_tables(tensors, "y")
+    y_numbers = scale_indexes(z, file.conditioning, tensors)[:, : file.rows, : file.columns]
+    parts = []
+    for section, top in zip(file.y, range(0, file.rows, file.section_rows), strict=True):
+        numbers = y_numbers[:, top : top + file.section_rows]
+        parts.append(decode_section(section, numbers.ravel(), y_tables).reshape(numbers.shape))
+
+    crc = 0xFFFF
+    for symbols in (z, *parts):
+        crc = binascii.crc_hqx(symbols.astype(">i2").tobytes(), crc)
+    require(crc == file.symbols_crc, "the symbols' checksum is wrong")
+    return z, np.concatenate(parts, axis=1)
+
+
+# 1. File, 2. Grids
+
+
+@dataclasses.dataclass
+class File:
+    weights_id: bytes
+    width: int
+    height: int
+    conditioning: list[int]
+    symbols_crc: int = 0
+    extras: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    z: bytes = b""
+    y: list[bytes] = dataclasses.field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        return -(-self.height // 16)
+
+    @property
+    def columns(self) -> int:
+        return -(-self.width // 16)
+
+    @property
+    def section_rows(self) -> int:
+        return max(1, 8192 // self.columns)
+
+
+class Cursor:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def take(self, count: int) -> bytes:
+        end = self.position + count
+        require(end <= len(self.data), "the file is cut short")
+        part = self.data[self.position : end]
+        self.position = end
+        return part
+
+    def unsigned(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "big")
+
+    def varint(self) -> int:
+        value = 0
+        for digit in range(5):
+            byte = self.unsigned(1)
+            value |= (byte & 0x7F) << (7 * digit)
+            if byte < 0x80:
+                require(byte > 0 or digit == 0, "a varint has a superfluous zero group")
+                return value
+        raise InvalidFile("a varint has more than five bytes")
+
+
+def read_file(data: bytes) -> File:
+    """Split a file into its parts and verify its CRC-32."""
+    cursor = Cursor(data)
+    require(cursor.take(3) == b"VRC", "not a .vrc file")
+    version, flags = divmod(cursor.unsigned(1), 16)
+    require(version == 1, "unknown version")
+    weights_id = cursor.take(3)
+    width, height = cursor.varint(), cursor.varint()
+    require(1 <= width <= 1 << 24 and 1 <= height <= 1 << 24, "impossible size")
+    count = 1
+    if flags & 8:
+        count = cursor.unsigned(1)
+        require(2 <= count <= 8, "impossible number of conditioning values")
+    conditioning = [cursor.unsigned(2) for _ in range(count)]
+    require(max(conditioning) <= 32768, "conditioning value out of range")
+    file = File(weights_id, width, height, conditioning)
+
+    extra_lengths: dict[int, int] = {}
+    if flags & 4:
+        last = 0
+        while tag := cursor.unsigned(1):
+            require(tag in KNOWN_EXTRAS and tag > last, "unknown or misplaced extra section")
+            extra_lengths[tag] = cursor.varint()
+            last = tag
+        require(bool(extra_lengths), "flag EXTRAS without extra sections")
+    z_length = cursor.varint()
+    y_lengths = [cursor.varint() for _ in range(0, file.rows, file.section_rows)]
+
+    file.symbols_crc = cursor.unsigned(2)
+    file.extras = {tag: cursor.take(length) for tag, length in extra_lengths.items()}
+    file.z = cursor.take(z_length)
+    file.y = [cursor.take(length) for length in y_lengths]
+    checked = cursor.position
+    require(cursor.unsigned(4) == zlib.crc32(data[:checked]), "the file's checksum is wrong")
+    require(cursor.position == len(data), "bytes after the end of the file")
+    return file
+
+
+# 3. Symbols and tables
+
+
+@dataclasses.dataclass
+class Table:
+    low: int
+    size: int
+    limits: list[int]
+    """L: cumulative probabilities of the size + 1 symbols, from 0 to 2^24."""
+
+
+def read_tables(tensors: dict[str, Integers], kind: str) -> list[Table]:
+    lows, sizes, counts = (tensors[f"tables.{kind}.{part}"] for part in ("low", "size", "counts"))
+    tables = []
+    start = 0
+    for low, size in zip(lows.tolist(), sizes.tolist(), strict=True):
+        n = size + 1
+        before = [0, *itertools.accumulate(counts[start : start + n].tolist())]
+        require(before[n] == 65536, "a table's counts do not add up to 65536")
+        limits = [c * ((1 << 24) - n) // 65536 + i for i, c in enumerate(before)]
+        tables.append(Table(low, size, limits))
+        start += n
+    require(start == len(counts), "tables and counts do not match")
+    return tables
+
+
+def decode_section(section: bytes, numbers: Integers, tables: list[Table]) -> Integers:
+    """The symbols of one section, in array order.
+
+    Args:
+        section: its bytes.
+        numbers: for every symbol in array order the number of its table.
+    """
+    require(not section.endswith(b"\0"), "a section ends in a zero byte")
+    coder = RangeDecoder(section)
+    order = np.argsort(numbers, kind="stable").tolist()
+    values = np.zeros(len(numbers), dtype=np.int64)
+    escaped = []
+    for position in order:
+        table = tables[numbers[position]]
+        symbol = coder.decode(table.limits)
+        values[position] = table.low + symbol
+        if symbol == table.size:
+            escaped.append(position)
+
+    classes = [coder.decode_uniform(4) for _ in escaped]
+    below = [coder.decode_uniform(1) for _ in escaped]
+    magnitudes = [1 << k for k in classes]
+    for k in range(1, 16):
+        for i in range(len(escaped)):
+            if classes[i] == k:
+                magnitudes[i] += coder.decode_uniform(k)
+    for position, negative, e in zip(escaped, below, magnitudes, strict=True):
+        table = tables[numbers[position]]
+        values[position] = table.low - e if negative else table.low + table.size - 1 + e
+
+    require(bool((np.abs(values) <= LARGEST_SYMBOL).all()), "a symbol exceeds 16 bits")
+    coder.finish()
+    return values
+
+
+# 4. Range coder
+
+
+class RangeDecoder:
+    def __init__(self, section: bytes) -> None:
+        padded = section + bytes(-len(section) % 4)
+        self.words = [word for (word,) in struct.iter_unpack(">I", padded)]
+        self.words_read = 0
+        self.range = (1 << 64) - 1
+        self.offset = self.next_word() << 32 | self.next_word()
+
+    def next_word(self) -> int:
+        at = self.words_read
+        self.words_read += 1
+        return self.words[at] if at < len(self.words) else 0
+
+    def decode(self, limits: list[int]) -> int:
+        symbol = bisect.bisect_right(limits, self.quantile()) - 1
+        self.narrow(limits[symbol], limits[symbol + 1])
+        return symbol
+
+    def decode_uniform(self, bits: int) -> int:
+        shift = 24 - bits
+        symbol = self.quantile() >> shift
+        self.narrow(symbol << shift, (symbol + 1) << shift)
+        return symbol
+
+    def quantile(self) -> int:
+        quantile = self.offset // (self.range >> 24)
+        require(quantile < 1 << 24, "invalid range coder data")
+        return quantile
+
+    def narrow(self, left: int, right: int) -> None:
+        scale = self.range >> 24
+        self.offset -= scale * left
+        self.range = scale * (right - left)
+        if self.range < 1 << 32:
+            self.range <<= 32
+            self.offset = self.offset << 32 | self.next_word()
+
+    def finish(self) -> None:
+        require(self.words_read >= len(self.words), "a section is too long")
+        require(self.offset < (1 << 33) - 1, "a section does not end where it should")
+
+
+# 5. Scale indices
+
+
+def scale_indexes(z: Integers, conditioning: list[int], tensors: dict[str, Integers]) -> Integers:
+    """Table numbers of y, (768, 4 h, 4 w), before they are cut to y's rows and columns."""
+    a = np.clip(z, -256, 256) * 256
+    for layer in range(5):
+        bias = interpolate(tensors[f"fixed.{layer}.bias"], conditioning)
+        t = convolve(a, tensors[f"fixed.{layer}.weight"]) + bias[:, None, None]
+        if layer < 4:
+            a = np.clip((t + 2048) >> 12, 0, 65536)
+        else:
+            a = np.clip((t + (1 << 19)) >> 20, 0, 63)
+        if layer in (0, 2):
+            a = pixel_shuffle(a)
+    require(a.shape[0] == Y_CHANNELS, "the weights do not give 768 channels")
+    return a
+
+
+def interpolate(bias: Integers, conditioning: list[int]) -> Integers:
+    require(len(bias) == len(conditioning), "wrong number of conditioning values")
+    total = np.zeros(bias.shape[2], dtype=np.int64)
+    for anchors, c in zip(bias, conditioning, strict=True):
+        j = min(c >> 12, 7)
+        f = c - (j << 12)
+        total += (anchors[j] * (4096 - f) + anchors[j + 1] * f + 2048) >> 12
+    return total
+
+
+def convolve(a: Integers, weight: Integers) -> Integers:
+    rows, columns = a.shape[1:]
+    side = weight.shape[2]
+    margin = (side - 1) // 2
+    padded = np.pad(a, ((0, 0), (margin, margin), (margin, margin)))
+    total = np.zeros((weight.shape[0], rows, columns), dtype=np.int64)
+    for i in range(side):
+        for j in range(side):
+            window = padded[:, i : i + rows, j : j + columns]
+            total += np.tensordot(weight[:, :, i, j], window, axes=1)
+    return total
+
+
+def pixel_shuffle(a: Integers) -> Integers:
+    channels, rows, columns = a.shape
+    shuffled = np.empty((channels // 4, 2 * rows, 2 * columns), dtype=np.int64)
+    for i in range(2):
+        for j in range(2):
+            shuffled[:, i::2, j::2] = a[2 * i + j :: 4]
+    return shuffled
+
+
+# 6. Weights
+
+
+def read_weights(data: bytes) -> tuple[dict[str, Integers], bytes]:
+    """The int32 tensors of a safetensors file by name, and the id of all its weights."""
+    (header_length,) = struct.unpack_from("<Q", data)
+    body = 8 + header_length
+    header = json.loads(data[8:body])
+    metadata = header.pop("__metadata__")
+    tensors = {}
+    digest = hashlib.sha256()
+    for name, entry in sorted(header.items()):
+        start, end = entry["data_offsets"]
+        raw = data[body + start : body + end]
+        shape = entry["shape"]
+        spelled = (name, entry["dtype"], ",".join(map(str, shape)))
+        for text in spelled:
+            digest.update(text.encode() + b"\0")
+        digest.update(raw)
+        if entry["dtype"] == "I32":
+            require(len(raw) == 4 * math.prod(shape), "broken weights file")
+            tensors[name] = np.frombuffer(raw, dtype="<i4").astype(np.int64).reshape(shape)
+    digest.update(metadata["config"].encode())
+    return tensors, digest.digest()[:3]

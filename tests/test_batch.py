@@ -1,0 +1,483 @@
+"""Folders through the real command line: mirrored, resumed after kill -9, and never stopped."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import RunVrcodec
+from PIL import Image
+
+from vrcodec import batch, container, image_io, provenance
+from vrcodec.batch import Encoding, State, Task
+from vrcodec.codec import Codec
+from vrcodec.container import Extra
+from vrcodec.errors import VrcodecError
+from vrcodec.files import remove_temporaries
+from vrcodec.provenance import Mark
+from vrcodec.weights import weights_id
+
+Tree = dict[str, bytes]
+Vrcodec = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+MANY = 40
+MARK = Mark(bytes(range(8)), bytes(range(100, 108)))
+
+
+def tree(folder: Path) -> Tree:
+    """All files below a folder, by path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def picture(seed: int, width: int = 72, height: int = 56) -> Image.Image:
+    """A smooth picture of its own for every seed."""
+    random = np.random.default_rng(seed)
+    small = Image.fromarray(random.integers(0, 256, (7, 9, 3), np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def vrcodec(run_vrcodec: RunVrcodec, tiny_weights: Path) -> Vrcodec:
+    """The command line with the tiny model on the CPU."""
+    return lambda *arguments, **options: run_vrcodec(
+        *arguments, "--weights", tiny_weights, "--device", "cpu", **options
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small tree of pictures and other files."""
+    root = tmp_path / "in"
+    (root / "b" / "c").mkdir(parents=True)
+    (root / "empty").mkdir()
+    picture(1).save(root / "one.png")
+    picture(2).save(root / "two.jpg")
+    picture(2).save(root / "two.PNG")
+    picture(3).convert("L").save(root / "b" / "grey.png")
+    picture(4).save(root / "b" / "c" / "deep name.webp")
+    (root / "b" / "notes.txt").write_text("none")
+    (root / "b" / "._one.png").write_bytes(b"resource fork")
+    return root
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough pictures for a run to be killed in its middle."""
+    root = tmp_path_factory.mktemp("many")
+    for number in range(MANY):
+        place = root / f"{number % 4}"
+        place.mkdir(exist_ok=True)
+        picture(number, 150 + number, 170).save(place / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_weights: Path) -> Encoding:
+    name = weights_id(tiny_weights)
+    return Encoding(tiny_weights, name, "cpu", image_io.MAX_PIXELS, 0.5)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a.png", "b.jpg"], ["a.vrc", "b.vrc"]),
+        (["a.jpg", "a.png", "b.png"], ["a.jpg.vrc", "a.png.vrc", "b.vrc"]),
+        (["A.png", "a.jpg"], ["A.png.vrc", "a.jpg.vrc"]),
+        (["a.jpg", "a.png", "a.png.bmp"], ["a.jpg.vrc", "a.png.vrc", "a.png.bmp.vrc"]),
+        (["a.b.png", "a.png"], ["a.b.vrc", "a.vrc"]),
+    ],
+)
+def test_results_never_collide(names: list[str], expected: list[str], tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    tasks = batch.list_folder(tmp_path, tmp_path / "out", batch.PICTURES, ".vrc").tasks
+    assert [Path(task.source).name for task in tasks] == names
+    assert [Path(task.target).name for task in tasks] == expected
+
+
+def test_patterns_choose_by_name_or_path(folder: Path, tmp_path: Path) -> None:
+    def listed(include: list[str], exclude: list[str]) -> tuple[list[str], int, int]:
+        listing = batch.list_folder(
+            folder, tmp_path / "out", batch.PICTURES, ".vrc", include, exclude
+        )
+        names = [os.path.relpath(task.source, folder) for task in listing.tasks]
+        return names, listing.others, listing.left_out
+
+    everything = ["one.png", "two.PNG", "two.jpg", "b/grey.png", "b/c/deep name.webp"]
+    assert listed([], []) == (everything, 2, 0)
+    assert listed(["*.png"], []) == (["one.png", "b/grey.png"], 2, 3)
+    assert listed(["b/*"], ["*.webp"]) == (["b/grey.png"], 2, 4)
+    assert listed(["*.png", "*.jpg"], ["b/*"]) == (["one.png", "two.jpg"], 2, 3)
+
+
+# Whole runs
+
+
+def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: Vrcodec) -> None:
+    out, back = tmp_path / "out", tmp_path / "back"
+    result = vrcodec("encode", folder, "-o", out, "--jobs", "1")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert re.fullmatch(
+        rb"5 done; other files skipped: 2; [\d,]+ -> [\d,]+ bytes, .* ratio [\d.]+\n",
+        result.stdout,
+    )
+    coded = tree(out)
+    assert set(coded) == {
+        "one.vrc", "two.PNG.vrc", "two.jpg.vrc", "b/grey.vrc", "b/c/deep name.vrc"
+    }
+    for data in coded.values():
+        stream = container.unpack(data)
+        without = container.pack(dataclasses.replace(stream, extras={}))
+        assert len(stream.extras[Extra.SOURCE]) == 16 and len(data) - len(without) <= 20
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.vrc")}
+    result = vrcodec("encode", folder, "-o", out, "--jobs", "1")
+    assert result.stdout == b"0 done, 5 finished before; other files skipped: 2\n"
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.vrc")}
+
+    result = vrcodec("decode", out, "-o", back, "--jobs", "1")
+    assert (result.returncode, result.stderr) == (0, b"")
+    decoded = tree(back)
+    assert set(decoded) == {
+        "one.png", "two.PNG.png", "two.jpg.png", "b/grey.png", "b/c/deep name.png"
+    }
+    alone = tmp_path / "alone.png"
+    vrcodec("decode", out / "one.vrc", "-o", alone)
+    assert (np.asarray(Image.open(alone)) == np.asarray(Image.open(back / "one.png"))).all()
+    result = vrcodec("decode", out, "-o", back)
+    assert result.stdout == b"0 done, 5 finished before\n"
+
+    (out / "one.vrc").write_bytes(coded["two.jpg.vrc"])
+    (back / "b" / "grey.png").write_bytes((folder / "b" / "grey.png").read_bytes())
+    result = vrcodec("decode", out, "-o", back)
+    assert result.returncode == 1
+    error = f"Error: {back}/b/grey.png: exists (use --overwrite to replace it)\n"
+    assert result.stderr.decode() == error
+    assert tree(back)["one.png"] == decoded["two.jpg.png"]
+    result = vrcodec("decode", out, "-o", back, "--overwrite")
+    assert result.stdout.startswith(b"1 done, 4 finished before")
+    assert tree(back)["b/grey.png"] == decoded["b/grey.png"]
+
+
+def test_changes_are_done_again_and_foreign_files_stay(
+    folder: Path, tmp_path: Path, vrcodec: Vrcodec
+) -> None:
+    out = tmp_path / "out"
+    assert vrcodec("encode", folder, "-o", out, "--jobs", "1").returncode == 0
+    first = tree(out)
+    picture(9).save(folder / "one.png")
+    foreign = {"b/grey.vrc": b"somebody's", "two.PNG.vrc": container.pack(
+        dataclasses.replace(container.unpack(first["two.PNG.vrc"]), extras={})
+    )}
+    for name, data in foreign.items():
+        (out / name).write_bytes(data)
+
+    result = vrcodec("encode", folder, "-o", out, "--dry-run")
+    assert result.returncode == 0
+    states = dict(re.findall(r"-> (.*): (\w+)$", result.stdout.decode(), re.MULTILINE))
+    assert {os.path.relpath(path, out): state for path, state in states.items()} == {
+        "one.vrc": "changed", "two.PNG.vrc": "exists", "two.jpg.vrc": "finished",
+        "b/grey.vrc": "exists", "b/c/deep name.vrc": "finished",
+    }
+    assert tree(out) == first | foreign
+
+    report = tmp_path / "report.json"
+    result = vrcodec("encode", folder, "-o", out, "--jobs", "1", "--report", report)
+    assert result.returncode == 1
+    assert result.stderr.decode().splitlines() == [
+        f"Error: {out}/two.PNG.vrc: exists (use --overwrite to replace it)",
+        f"Error: {out}/b/grey.vrc: exists (use --overwrite to replace it)",
+    ]
+    second = tree(out)
+    assert second["one.vrc"] != first["one.vrc"]
+    assert second | {"one.vrc": b""} == first | foreign | {"one.vrc": b""}
+    rows = {os.path.relpath(row["output"], out): row for row in json.loads(report.read_text())}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "one.vrc": "done", "two.PNG.vrc": "failed", "two.jpg.vrc": "finished",
+        "b/grey.vrc": "failed", "b/c/deep name.vrc": "finished",
+    }
+    for name in ("one.vrc", "two.jpg.vrc"):
+        row, data = rows[name], second[name]
+        assert (row["bytes"], row["width"], row["height"]) == (len(data), 72, 56)
+        assert row["source_bytes"] == Path(row["input"]).stat().st_size
+
+    result = vrcodec("encode", folder, "-o", out, "--jobs", "1", "-q", "0.8", "--overwrite")
+    assert (result.returncode, result.stdout[:6]) == (0, b"5 done")
+    qualities = {container.describe(data)["quality"] for data in tree(out).values()}
+    assert qualities == {round(0.8 * 32768) / 32768}
+
+
+def test_broken_pictures_do_not_stop_the_rest(
+    folder: Path, tmp_path: Path, vrcodec: Vrcodec
+) -> None:
+    out, report = tmp_path / "out", tmp_path / "report.csv"
+    (folder / "bad.png").write_bytes(b"junk")
+    (folder / "b" / "cut.png").write_bytes((folder / "one.png").read_bytes()[:900])
+    result = vrcodec(
+        "encode", folder, "-o", out, "--jobs", "1", "--report", report, "--target-size", "700",
+    )
+    assert result.returncode == 1
+    lines = result.stderr.decode().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"Error: {folder}/bad.png: cannot be read")
+    assert lines[1].startswith(f"Error: {folder}/b/cut.png: cannot be read")
+    assert b"5 done, 2 failed" in result.stdout
+    coded = tree(out)
+    assert len(coded) == 5 and all(len(data) <= 700 for data in coded.values())
+    rows = list(csv.DictReader(io.StringIO(report.read_text())))
+    assert [row["input"] for row in rows] == sorted(row["input"] for row in rows)
+    assert len(rows) == 7
+    for row in rows:
+        assert bool(row["error"]) == (row["status"] == "failed")
+        if not row["error"]:
+            data = coded[os.path.relpath(row["output"], out)]
+            assert float(row["bpp"]) == 8 * len(data) / (72 * 56)
+    result = vrcodec("encode", folder, "-o", out, "--target-size", "700", "--dry-run")
+    assert b"5 finished, 2 new" in result.stdout or b"2 new, 5 finished" in result.stdout
+
+
+def test_model_that_cannot_be_loaded_is_one_error(
+    folder: Path, tmp_path: Path, run_vrcodec: RunVrcodec, tiny_weights: Path
+) -> None:
+    for options in (["--weights", folder / "one.png"], ["--device", "cuda:99"]):
+        given = ["--weights", tiny_weights] if "--device" in options else []
+        result = run_vrcodec("encode", folder, "-o", tmp_path / "out", "--jobs", "1",
+                             *given, *options)
+        assert (result.returncode, result.stdout) == (1, b"")
+        assert len(result.stderr.splitlines()) == 1
+        assert result.stderr.startswith(b"Error: ")
+    assert tree(tmp_path) and not (tmp_path / "out" / "one.vrc").exists()
+
+
+# Kill and resume
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there, other than as the record of its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.fixture
+def start(vrcodec_environment: dict[str, str], tiny_weights: Path) -> Iterator[Callable]:
+    """A function that starts the command line and leaves it running."""
+    processes = []
+
+    def run(*arguments: str | Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "vrcodec", *map(str, arguments), "--device", "cpu"]
+        process = subprocess.Popen(
+            [*command, "--weights", str(tiny_weights)], env=vrcodec_environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+
+@linux_only
+@pytest.mark.parametrize(
+    ("command", "kills"), [("encode", [("2", 1), ("1", 12)]), ("decode", [("2", 5)])]
+)
+def test_killed_runs_go_on_to_the_same_files(
+    command: str, kills: list[tuple[str, int]], many: Path, tmp_path: Path, start: Callable,
+    vrcodec: Vrcodec, tiny_weights: Path,
+) -> None:
+    source = many
+    if command == "decode":
+        source = tmp_path / "coded"
+        source.mkdir()
+        codec = Codec(tiny_weights, "cpu")
+        for path in many.rglob("*.png"):
+            (source / f"{path.stem}.vrc").write_bytes(codec.encode(Image.open(path)))
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert vrcodec(command, source, "-o", whole, "--jobs", "1").returncode == 0
+
+    done = 0
+    for jobs, more in kills:
+        process = start(command, source, "-o", out, "--jobs", jobs)
+        wait_for(lambda: len(list(out.rglob("*.*"))) > done + more)  # noqa: B023
+        workers = children(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_for(lambda: not any(map(alive, workers)), 10)  # noqa: B023
+        done = len(tree(out))
+        assert done < MANY
+    stray = out / ".vrcodec-0123456789abcdef.tmp"
+    stray.write_bytes(b"part of a picture")
+    kept = {
+        path: path.stat().st_mtime_ns
+        for path in out.rglob("[!.]*") if path.is_file()
+    }
+    result = vrcodec(command, source, "-o", out, "--jobs", "2")
+    assert result.returncode == 0
+    assert f"{MANY - len(kept)} done, {len(kept)} finished before" in result.stdout.decode()
+    assert tree(out) == tree(whole)
+    assert kept.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("*")}.items()
+
+
+@linux_only
+def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Callable) -> None:
+    out = tmp_path / "out"
+    process = start("encode", many, "-o", out, "--jobs", "2", "--json")
+    wait_for(lambda: len(list(out.rglob("*.vrc"))) > 4)
+    workers = [
+        pid for pid in children(process.pid)
+        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(workers[0], signal.SIGKILL)
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    rows = [json.loads(line) for line in output.splitlines()]
+    assert len(rows) == MANY and {row["status"] for row in rows} <= {"done", "finished"}
+    assert len(tree(out)) == MANY
+
+
+@linux_only
+def test_interruption_is_exit_130_and_leaves_whole_files(
+    many: Path, tmp_path: Path, start: Callable
+) -> None:
+    out = tmp_path / "out"
+    process = start("encode", many, "-o", out, "--jobs", "1")
+    wait_for(lambda: len(list(out.rglob("*.vrc"))) > 2)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors.strip()) == (130, b"", b"")
+    assert all(provenance.vrc_mark(data) for data in tree(out).values())
+
+
+# The library
+
+
+class Deadly(Encoding):
+    """Settings under which some pictures kill their worker."""
+
+    def make(self, codec: Codec, source: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:
+        if "deadly" in os.path.basename(name):
+            os._exit(9)
+        if "strange" in os.path.basename(name):
+            raise RuntimeError("two\nlines")
+        return super().make(codec, source, name)
+
+
+def test_deadly_pictures_fail_alone(tmp_path: Path, settings: Encoding) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    names = ["a", "deadly", "b", "strange", "c"]
+    for number, name in enumerate(names):
+        picture(number).save(source / f"{number} {name}.png")
+    tasks = batch.list_folder(source, out, batch.PICTURES, ".vrc").tasks
+    deadly = Deadly(**{
+        field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
+    })
+    rows = {Path(row.input).stem: row for row in batch.run(tasks, out, deadly, 1)}
+    failed = {name: row.error for name, row in rows.items() if row.error}
+    assert failed == {
+        "1 deadly": f"{source}/1 deadly.png: its worker process died (out of memory?)",
+        "3 strange": f"{source}/3 strange.png: RuntimeError: two lines",
+    }
+    assert len(rows) == 5
+    assert sorted(tree(out)) == ["0 a.vrc", "2 b.vrc", "4 c.vrc"]
+
+
+def test_only_a_few_tasks_are_handed_out_at_a_time(
+    many: Path, tmp_path: Path, settings: Encoding
+) -> None:
+    out = tmp_path / "out"
+    tasks = batch.list_folder(many, out, batch.PICTURES, ".vrc").tasks
+    taken = 0
+
+    def counted() -> Iterator[Task]:
+        nonlocal taken
+        for task in tasks:
+            taken += 1
+            yield task
+
+    run = batch.run(counted(), out, settings, 1)
+    for rows, _ in enumerate(run, 1):
+        assert taken <= rows + 3
+        with pytest.raises(VrcodecError, match="another run is at work in this folder"):
+            next(batch.run(tasks, out, settings, 1))
+        if rows == 10:
+            break
+    run.close()
+    assert batch.state(tasks[0], settings) is State.FINISHED
+
+
+def test_every_setting_counts(settings: Encoding) -> None:
+    others = [
+        dataclasses.replace(settings, **change) for change in (
+            {"choice": 0.6}, {"strip": True}, {"weights_id": "c0ffee"}, {"device": "auto"},
+        )
+    ]
+    assert len({encoding.digest for encoding in [settings, *others]}) == 5
+    same = dataclasses.replace(settings, max_pixels=5, weights=Path("elsewhere"))
+    assert same.digest == settings.digest
+
+
+@pytest.mark.parametrize("format", image_io.FORMATS)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_marks_change_nothing_that_is_seen(format: str, mode: str) -> None:
+    image = picture(1).convert(mode)
+    image.info["dpi"] = (300.0, 300.0)
+    plain = image_io.save_picture(image, format)
+    marked = provenance.mark_picture(plain, format, MARK)
+    assert provenance.picture_mark(plain) is None
+    assert provenance.picture_mark(marked) == MARK
+    first, second = (Image.open(io.BytesIO(data)) for data in (plain, marked))
+    assert first.format == second.format
+    assert (np.asarray(first) == np.asarray(second)).all()
+    assert first.info.get("dpi") == second.info.get("dpi")
+    assert len(marked) - len(plain) < 80
+
+
+def test_marks_of_other_files_are_none(tmp_path: Path) -> None:
+    for data in (b"", b"VRC", b"junk"):
+        assert provenance.vrc_mark(data) is None and provenance.picture_mark(data) is None
+
+
+def test_only_own_temporaries_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    ours = [".vrcodec-0123456789abcdef.tmp", "a/.vrcodec-fedcba9876543210.tmp"]
+    theirs = [".vrcodec-x.tmp", "vrcodec-0123456789abcdef.tmp", "a/.vrcodec-0123456789abcdef.tmp~"]
+    for name in ours + theirs:
+        (tmp_path / name).touch()
+    assert remove_temporaries(tmp_path) == 2
+    assert sorted(tree(tmp_path)) == sorted(theirs)

@@ -1,0 +1,479 @@
+"""The command line through real processes, and what it leaves on the disk."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import RunVrcodec
+from PIL import Image
+
+from vrcodec import __version__, container, files
+from vrcodec.errors import VrcodecError
+
+PICTURE = "hibiscus.png"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: Path) -> Path:
+    """A folder of one's own, as the current one, with two pictures."""
+    monkeypatch.chdir(tmp_path)
+    for name in (PICTURE, "lighthouse.png"):
+        (tmp_path / name).write_bytes((pictures / name).read_bytes())
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def coded(
+    run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path, tmp_path_factory: Any
+) -> bytes:
+    """A small picture as a .vrc file."""
+    target = tmp_path_factory.mktemp("coded") / "x.vrc"
+    result = run_vrcodec("encode", pictures / PICTURE, "-o", target, "--weights", tiny_weights)
+    assert result.returncode == 0, result.stderr
+    return target.read_bytes()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_one_error(result: subprocess.CompletedProcess[bytes], text: str, code: int = 1) -> None:
+    assert result.returncode == code, result.stderr
+    assert result.stdout == b""
+    lines = result.stderr.decode().splitlines()
+    if code == 1:
+        assert len(lines) == 1, lines
+    assert lines[-1].startswith("Error: ") and text in lines[-1], lines[-1]
+
+
+# Round trips
+
+
+def test_round_trip_beside_the_input(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path
+) -> None:
+    options = ("--weights", tiny_weights)
+    result = run_vrcodec("encode", "-q", "0.9", PICTURE, "lighthouse.png", *options)
+    assert (result.returncode, result.stderr) == (0, b"")
+    data = (work / "hibiscus.vrc").read_bytes()
+    bpp = 8 * len(data) / (75 * 53)
+    line = f"hibiscus.png -> hibiscus.vrc: {len(data):,} bytes, {bpp:.2f} bpp"
+    assert result.stdout.decode().splitlines()[0] == line
+    assert container.describe(data)["quality"] == pytest.approx(0.9, abs=1e-4)
+
+    (work / "lighthouse.png").unlink()
+    result = run_vrcodec("decode", "hibiscus.vrc", "lighthouse.vrc", *options)
+    assert result.returncode == 0
+    said = "hibiscus.vrc: hibiscus.png exists, writing hibiscus.decoded.png\n"
+    assert result.stderr.decode() == said
+    assert [Image.open(work / name).size for name in ("hibiscus.decoded.png", "lighthouse.png")] \
+        == [(75, 53), (96, 128)]
+    original = np.asarray(Image.open(work / PICTURE)).astype(float)
+    decoded = np.asarray(Image.open(work / "hibiscus.decoded.png"))
+    assert ((original - decoded) ** 2).mean() < 200
+
+    before = names(work)
+    result = run_vrcodec("decode", "hibiscus.vrc", *options)
+    assert_one_error(result, "hibiscus.decoded.png: exists (use --overwrite to replace it)")
+    assert names(work) == before
+
+
+def test_pipes_carry_only_data(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, coded: bytes
+) -> None:
+    picture = (work / PICTURE).read_bytes()
+    result = run_vrcodec("encode", "-", "--json", "--weights", tiny_weights, input=picture)
+    assert result.returncode == 0
+    assert result.stdout == coded
+    facts = json.loads(result.stderr)
+    assert (facts["input"], facts["output"], facts["bytes"]) == ("-", "-", len(coded))
+    result = run_vrcodec(
+        "decode", "-", "-o", "-", "--format", "ppm", "--weights", tiny_weights, input=coded
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert Image.open(io.BytesIO(result.stdout)).format == "PPM"
+    assert names(work) == [PICTURE, "lighthouse.png"]
+
+
+def test_json_has_one_object_per_file(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path
+) -> None:
+    result = run_vrcodec(
+        "encode", PICTURE, "lighthouse.png", "--json", "--weights", tiny_weights, "-o", "new/sub/"
+    )
+    facts = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [fact["output"] for fact in facts] == ["new/sub/hibiscus.vrc", "new/sub/lighthouse.vrc"]
+    keys = {"input", "output", "bytes", "width", "height", "bpp", "quality", "seconds"}
+    assert set(facts[0]) == keys
+    assert (facts[0]["width"], facts[0]["height"], facts[0]["quality"]) == (75, 53, 0.5)
+
+    result = run_vrcodec(
+        "decode", "new/sub/hibiscus.vrc", "-o", "out.JPG", "--json", "--weights", tiny_weights
+    )
+    assert json.loads(result.stdout)["format"] == "jpeg"
+    assert Image.open(work / "out.JPG").format == "JPEG"
+
+
+def test_a_failing_file_does_not_stop_the_others(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path
+) -> None:
+    bad = pictures / "bad"
+    result = run_vrcodec(
+        "encode", "missing.png", *sorted(bad.glob("*.*g*")), PICTURE, "-o", "out/",
+        "--weights", tiny_weights,
+    )
+    assert result.returncode == 1
+    lines = result.stderr.decode().splitlines()
+    assert lines[0] == "Error: missing.png: no such file or directory"
+    assert sum(line.startswith("Error: ") for line in lines) == 6
+    assert f"{bad}/apng_mode_16bit.png: first of 3 frames" in lines
+    assert f"{bad}/i_trns.png: coded at 8 bits (16 in the source)" in lines
+    assert names(work / "out") == [
+        "apng_mode_16bit.vrc", "hibiscus.vrc", "hopper_orientation_6.vrc", "i_trns.vrc",
+        "pil_sample_cmyk.vrc", "rgb.vrc", "tRNS_null_1x1.vrc",
+    ]
+
+    (work / "junk.vrc").write_bytes(b"junk")
+    result = run_vrcodec(
+        "decode", "junk.vrc", *sorted((work / "out").iterdir()), "-o", "back", "--weights",
+        tiny_weights,
+    )
+    assert_one_error(result, "-o back is one file, but there are 8 inputs", code=2)
+    result = run_vrcodec(
+        "decode", "junk.vrc", *sorted((work / "out").iterdir()), "-o", "back/", "--weights",
+        tiny_weights,
+    )
+    assert result.returncode == 1
+    assert result.stderr == b"Error: junk.vrc: not a .vrc file\n"
+    modes = {path.stem: Image.open(path).mode for path in (work / "back").iterdir()}
+    assert modes == {
+        "apng_mode_16bit": "RGB", "hibiscus": "RGB", "hopper_orientation_6": "RGB",
+        "i_trns": "LA", "pil_sample_cmyk": "RGB", "rgb": "RGB", "tRNS_null_1x1": "RGBA",
+    }
+    assert Image.open(work / "back" / "rgb.png").info["icc_profile"]
+
+
+# Errors
+
+
+def test_broken_files_are_one_line(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, coded: bytes
+) -> None:
+    broken = {
+        "empty": (b"", "not a .vrc file"),
+        "cut": (coded[:-10], "truncated: needs"),
+        "long": (coded + b"\0", "too many"),
+        "flipped": (coded[:40] + bytes([coded[40] ^ 1]) + coded[41:], "checksum"),
+        "newer": (coded[:3] + bytes([coded[3] + 0x50]) + coded[4:], "version 6"),
+    }
+    for name, (data, _) in broken.items():
+        (work / f"{name}.vrc").write_bytes(data)
+    arguments = [f"{name}.vrc" for name in broken]
+    for command in (["decode", "--weights", tiny_weights], ["info"]):
+        result = run_vrcodec(*command, *arguments)
+        assert (result.returncode, result.stdout) == (1, b"")
+        lines = result.stderr.decode().splitlines()
+        assert len(lines) == len(broken)
+        for line, (name, (_, text)) in zip(lines, broken.items(), strict=True):
+            assert line.startswith(f"Error: {name}.vrc: ") and text in line
+            assert line.count(f"{name}.vrc") == 1
+    assert not list(work.glob("*.png.*")) and len(list(work.glob("*.png"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["encode"], "Missing argument"),
+        (["encode", PICTURE, "-q", "1.01"], "not in the range"),
+        (["encode", PICTURE, "-q", "-1"], "not in the range"),
+        (["encode", PICTURE, "-q", "nan"], "nan"),
+        (["encode", PICTURE, "-q", "high"], "not a valid float"),
+        (["encode", PICTURE, "--device", "gpu"], "gpu"),
+        (["encode", PICTURE, "--max-pixels", "0"], "--max-pixels"),
+        (["encode", PICTURE, "-o", ""], "empty"),
+        (["encode", PICTURE, "lighthouse.png", "-o", "x.vrc"], "one file"),
+        (["encode", PICTURE, "lighthouse.png", "-o", "-"], "one file"),
+        (["encode", PICTURE, f"./{PICTURE}"], "would both become"),
+        (["encode", "-", "-"], "stdin and stdin would both become"),
+        (["decode", "a/x.vrc", "b/x.vrc", "-o", "out/"], "would both become out/x.png"),
+        (["decode", "x.vrc", "-o", "x.gif"], "known are .png"),
+        (["decode", "x.vrc", "--format", "gif"], "gif"),
+        (["encode", "."], ". is a folder: name one for the results with -o"),
+        (["encode", ".", "-o", "-"], ". is a folder: name one for the results with -o"),
+        (["encode", ".", PICTURE, "-o", "out"], "a folder must be the only INPUT"),
+        (["encode", ".", "-o", "out", "--report", "x.txt"], "must end in .csv or .json"),
+        (["encode", ".", "-o", "out", "--jobs", "0"], "--jobs"),
+        (["encode", PICTURE, "--jobs", "2"], "--jobs is for a folder"),
+        (["decode", "x.vrc", "--dry-run"], "--dry-run is for a folder"),
+        (["info"], "Missing argument"),
+        (["encode", PICTURE, "--fast"], "--fast"),
+        (["explode"], "explode"),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_exit_2_before_any_work(
+    arguments: list[str], text: str, work: Path, run_vrcodec: RunVrcodec
+) -> None:
+    before = names(work)
+    assert_one_error(run_vrcodec(*arguments), text, code=2)
+    assert names(work) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["encode", "missing.png"], "missing.png: no such file or directory"),
+        (["decode", "missing.vrc"], "missing.vrc: no such file or directory"),
+        (["encode", PICTURE, "-o", "lighthouse.png"], "lighthouse.png: exists (use --overwrite"),
+        (["encode", PICTURE, "-o", PICTURE, "--overwrite"], "would be replaced"),
+        (["encode", PICTURE, "-o", f"../{{here}}/{PICTURE}", "--overwrite"], "would be replaced"),
+        (["encode", PICTURE, "-o", "no/where.vrc"], "no/where.vrc: no such folder"),
+        (["encode", PICTURE, "-o", f"{PICTURE}/x.vrc"], f"{PICTURE}/x.vrc: not a directory"),
+        (["encode", PICTURE, "-o", f"{PICTURE}/"], f"{PICTURE}/: file exists"),
+        (["encode", PICTURE, "-o", "x" * 300], "file name too long"),
+        (["encode", PICTURE, "--max-pixels", "3974"], f"{PICTURE}: 75x53 is more than 3,974"),
+        (["encode", PICTURE, "--weights", "none"], "none: not a weights file"),
+        (["info", "--model", "--weights", "none"], "none: not a weights file"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
+def test_errors_are_one_line_and_leave_nothing(
+    arguments: list[str], text: str, work: Path, run_vrcodec: RunVrcodec
+) -> None:
+    before = names(work)
+    arguments = [part.replace("{here}", work.name) for part in arguments]
+    assert_one_error(run_vrcodec(*arguments), text)
+    assert names(work) == before
+
+
+def test_other_weights_are_refused_by_name(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, coded: bytes
+) -> None:
+    stream = container.unpack(coded)
+    header = container.Header(75, 53, "c0ffee", stream.header.conditioning)
+    foreign = container.Stream(header, stream.z, stream.y, stream.symbols_crc)
+    (work / "x.vrc").write_bytes(container.pack(foreign))
+    result = run_vrcodec("decode", "x.vrc", "--weights", tiny_weights)
+    assert_one_error(result, "x.vrc: made with weights c0ffee")
+    assert b"--weights FILE" in result.stderr
+
+
+def test_size_limit_holds_for_decoding(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, coded: bytes
+) -> None:
+    (work / "x.vrc").write_bytes(coded)
+    result = run_vrcodec("decode", "x.vrc", "--max-pixels", "3974", "--weights", tiny_weights)
+    assert_one_error(result, "x.vrc: 75x53")
+
+
+def test_interruption_is_exit_130_and_leaves_nothing(
+    work: Path, vrcodec_environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-m", "vrcodec", "encode", "-", "-o", "x.vrc"]
+    with subprocess.Popen(
+        command, env=vrcodec_environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdin and process.stderr
+        try:
+            process.stdin.write(bytes(1 << 20))
+            waiting = bytearray(b"\1\0\0\0")
+            while any(waiting):
+                fcntl.ioctl(process.stdin, termios.FIONREAD, waiting)
+            time.sleep(0.5)  # by now it sleeps, reading an empty pipe
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130
+            assert process.stderr.read().strip() == b""
+        finally:
+            process.kill()
+    assert names(work) == [PICTURE, "lighthouse.png"]
+
+
+def test_closed_pipe_is_quiet(
+    work: Path, vrcodec_environment: dict[str, str], coded: bytes
+) -> None:
+    (work / "x.vrc").write_bytes(coded)
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = subprocess.run(
+        [sys.executable, "-m", "vrcodec", "info", "x.vrc", "x.vrc"],
+        env=vrcodec_environment, stdout=writing, stderr=subprocess.PIPE, timeout=60,
+    )
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (1, b"")
+
+
+# info, --help, --version
+
+
+def test_info_shows_every_section(
+    work: Path, run_vrcodec: RunVrcodec, coded: bytes, tiny_weights: Path
+) -> None:
+    (work / "x.vrc").write_bytes(coded)
+    text = run_vrcodec("info", "x.vrc").stdout.decode()
+    weights = container.unpack(coded).header.weights_id
+    for part in ("x.vrc: 75x53 colour", "quality 0.500", weights, f"{len(coded):,} bytes"):
+        assert part in text
+    facts = json.loads(run_vrcodec("info", "-", "--json", input=coded).stdout)
+    assert facts.pop("input") == "-"
+    assert facts == container.describe(coded)
+    for section, bits in facts["bits"].items():
+        assert any(line.split()[:2] == [section, f"{bits:,}"] for line in text.splitlines())
+
+    result = run_vrcodec("info", "--model", "--json", "--weights", tiny_weights)
+    facts = json.loads(result.stdout)
+    assert facts["weights_id"] == weights and facts["parameters"] > 0
+    assert {"encode_kmac_per_pixel", "decode_kmac_per_pixel"} <= set(facts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], ["torch", "numpy", "PIL"]),
+        (["encode", "--help"], ["torch", "numpy", "PIL"]),
+        (["decode", "--help"], ["torch", "numpy", "PIL"]),
+        (["info", "--help"], ["torch", "numpy", "PIL"]),
+        (["info", "x.vrc"], ["torch", "numpy", "PIL"]),
+        (["--version"], ["torch"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_quick_commands_import_nothing_heavy(
+    arguments: list[str],
+    heavy: list[str],
+    work: Path,
+    vrcodec_environment: dict[str, str],
+    coded: bytes,
+) -> None:
+    (work / "x.vrc").write_bytes(coded)
+    program = (
+        "import sys; from vrcodec.cli import main\n"
+        "try: main(prog_name='vrcodec')\n"
+        "finally: print([name for name in sys.argv[-1].split() if name in sys.modules])"
+    )
+    program = program.replace("main(prog", f"main({arguments!r}, prog")
+    result = subprocess.run(
+        [sys.executable, "-c", program, " ".join(heavy)],
+        env=vrcodec_environment, capture_output=True, text=True, timeout=60,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_names_every_command(run_vrcodec: RunVrcodec) -> None:
+    text = run_vrcodec("--help").stdout.decode()
+    for name in ("encode", "decode", "info", "train"):
+        assert f"\n  {name} " in text
+
+
+def test_version_names_the_weights(run_vrcodec: RunVrcodec) -> None:
+    text = run_vrcodec("--version").stdout.decode()
+    pattern = rf"vrcodec {re.escape(__version__)} \((weights [0-9a-f]{{6}}|no weights)\)\n"
+    assert re.fullmatch(pattern, text)
+
+
+# Writing files
+
+
+def test_new_files_follow_the_umask_and_replaced_ones_keep_their_mode(tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    before = os.umask(0o027)
+    try:
+        files.write_atomically(target, b"1")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    target.chmod(0o604)
+    files.write_atomically(target, b"2", overwrite=True)
+    assert target.read_bytes() == b"2"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o604
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_failed_write_leaves_everything_as_it_was(
+    error: BaseException, exists: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "x"
+    if exists:
+        target.write_bytes(b"old")
+
+    def fail(_: int) -> None:
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    expected = VrcodecError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected) as caught:
+        files.write_atomically(target, b"new", overwrite=True)
+    if isinstance(error, OSError):
+        assert str(caught.value) == f"{target}: no space left on device"
+    assert names(tmp_path) == (["x"] if exists else [])
+    assert not exists or target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_file_that_appears_meanwhile_is_not_lost(
+    hard_links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "x"
+
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not hard_links:
+        monkeypatch.setattr(os, "link", no_links)
+    files.write_atomically(tmp_path / "y", b"new")
+    assert names(tmp_path) == ["y"]
+    monkeypatch.setattr(os, "fsync", lambda _: target.write_bytes(b"theirs"))
+    with pytest.raises(VrcodecError, match="exists"):
+        files.write_atomically(target, b"new")
+    assert names(tmp_path) == ["x", "y"] and target.read_bytes() == b"theirs"
+
+
+def test_links_and_devices_stay_what_they_are(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    files.write_atomically(link, b"new", overwrite=True)
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    files.write_atomically(Path("/dev/null"), b"data")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    with pytest.raises(VrcodecError, match="/dev/full: no space left on device"):
+        files.write_atomically(Path("/dev/full"), b"data")
+
+
+def test_preserve_copies_permissions_and_times(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path
+) -> None:
+    when = 1_000_000_000_123_456_789
+    source = work / PICTURE
+    source.chmod(0o604)
+    os.utime(source, ns=(when, when))
+    (work / "there.vrc").write_bytes(b"x")
+    options = ("--weights", tiny_weights, "--preserve", "--overwrite")
+    result = run_vrcodec("encode", PICTURE, "-o", "there.vrc", *options)
+    assert result.returncode == 0, result.stderr
+    result = run_vrcodec("decode", "there.vrc", "-o", "back.png", *options)
+    assert result.returncode == 0, result.stderr
+    for name in ("there.vrc", "back.png"):
+        facts = (work / name).stat()
+        assert (stat.S_IMODE(facts.st_mode), facts.st_mtime_ns) == (0o604, when), name
+    piped = run_vrcodec(
+        "encode", "-", "-o", "piped.vrc", *options, input=source.read_bytes()
+    )
+    assert piped.returncode == 0, piped.stderr
+    assert (work / "piped.vrc").stat().st_mtime_ns > when

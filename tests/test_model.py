@@ -1,0 +1,88 @@
+"""The network: what conditioning does, and that shortcuts do not change results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vrcodec
+from vrcodec.codec import Codec
+from vrcodec.model.conditioning import ConditionedConv, StepTable, interpolate
+from vrcodec.model.config import ANCHORS, LATENT_CHANNELS, ModelConfig
+from vrcodec.model.linear_basis import block_basis
+from vrcodec.model.network import CompressionModel
+
+PICTURES = Path(__file__).parent / "pictures"
+
+
+def photo() -> torch.Tensor:
+    with Image.open(PICTURES / "macaw.png") as file:
+        array = np.asarray(file.convert("RGB"))
+    return torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def test_folded_film_equals_unfolded() -> None:
+    torch.manual_seed(0)
+    conv = ConditionedConv(6, 10, 4)
+    torch.nn.init.normal_(conv.film.weight)
+    x, embedding = torch.randn(1, 6, 5, 7), torch.randn(1, 4)
+    folded = conv(x, embedding)
+    unfolded = conv(x.expand(2, -1, -1, -1), embedding.expand(2, -1))
+    torch.testing.assert_close(folded.expand(2, -1, -1, -1), unfolded, rtol=1e-5, atol=1e-5)
+
+
+def test_batches_condition_each_picture_on_its_own_quality() -> None:
+    model = vrcodec.load_model()
+    x = photo()[..., :128, :128].expand(2, -1, -1, -1)
+    with torch.no_grad():
+        both = model(x, torch.tensor([[0.2], [0.8]]))
+        alone = model(x[:1], torch.tensor([[0.8]]))
+    assert both.bpp[0] < 0.7 * both.bpp[1]
+    torch.testing.assert_close(both.x_hat[1:], alone.x_hat, rtol=1e-3, atol=2e-3)
+
+
+def test_forward_agrees_with_the_codec() -> None:
+    """The float view's rate and reconstruction are those of real files."""
+    codec, x = Codec(device="cpu"), photo()
+    with Image.open(PICTURES / "macaw.png") as file:
+        data = codec.encode(file.convert("RGB"), 0.5)
+    with torch.no_grad():
+        out = vrcodec.load_model()(x, torch.tensor([[0.5]]))
+    assert out.bpp.item() * x[0, 0].numel() / 8 == pytest.approx(len(data), rel=0.05)
+    decoded = torch.from_numpy(np.array(codec.decode(data))).permute(2, 0, 1) / 255
+    assert (out.x_hat[0].clamp(0, 1) - decoded).abs().mean() < 2e-3
+
+
+def test_steps_fall_with_quality_whatever_the_parameters() -> None:
+    torch.manual_seed(0)
+    table = StepTable(1, 50)
+    torch.nn.init.normal_(table.values, std=5)
+    values = table(torch.linspace(0, 1, 101)[:, None])
+    assert (values.diff(dim=0) <= 1e-5).all()
+    assert (values[-1] < values[0]).all()
+
+
+def test_interpolation_hits_the_anchors() -> None:
+    anchors = torch.randn(1, ANCHORS, 3)
+    at = torch.linspace(0, 1, ANCHORS)[:, None]
+    torch.testing.assert_close(interpolate(anchors, at), anchors[0])
+    halfway = interpolate(anchors, torch.tensor([[0.5 / (ANCHORS - 1)]]))
+    torch.testing.assert_close(halfway, anchors[0, :2].mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_basis_is_orthonormal(size: int) -> None:
+    basis = block_basis(size)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(3 * size * size), rtol=0, atol=1e-5)
+
+
+def test_context_passes_cover_every_symbol_once() -> None:
+    context = CompressionModel(ModelConfig(width8=8, width16=8, hyper=8)).context
+    masks = torch.stack(context.masks(5, 7)).sum(dim=0)
+    assert masks.shape == (1, context.core, 5, 7)
+    assert (masks == 1).all()
+    assert context.core < LATENT_CHANNELS

@@ -1,0 +1,260 @@
+"""Targets of size and fidelity: kept to, in few encodes, or refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import RunVrcodec
+from PIL import Image
+
+from vrcodec import image_io
+from vrcodec.codec import Codec
+from vrcodec.container import CONDITIONING_ONE
+from vrcodec.errors import TargetError
+from vrcodec.metrics import ms_ssim, psnr
+from vrcodec.rate_control import (
+    MAX_ENCODES,
+    Measure,
+    Target,
+    encode_to_target,
+    largest_within,
+)
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_weights: Path) -> Codec:
+    return Codec(tiny_weights, "cpu")
+
+
+@pytest.fixture(scope="module")
+def samples(pictures: Path) -> dict[str, image_io.CodedPicture]:
+    """Photographs, and pictures on which rate and fidelity behave oddly."""
+    random = np.random.default_rng(5)
+    made = {
+        "macaw": Image.open(pictures / "macaw.png"),
+        "hibiscus": Image.open(pictures / "hibiscus.png"),
+        "noise": Image.fromarray(random.integers(0, 256, (180, 200, 3), np.uint8)),
+        "flat": Image.new("RGB", (300, 200), (200, 30, 90)),
+        "grey": Image.open(pictures / "lighthouse.png").convert("L"),
+    }
+    cut = Image.open(pictures / "macaw.png").convert("RGBA")
+    cut.putalpha(Image.fromarray(random.integers(0, 256, (cut.height, cut.width), np.uint8)))
+    made["alpha"] = cut
+    return {name: image_io.to_coded(picture) for name, picture in made.items()}
+
+
+def pixels(data: bytes, codec: Codec) -> np.ndarray:
+    return np.asarray(codec.decode(data).convert("RGB"))
+
+
+# The search alone
+
+
+@pytest.mark.parametrize("bend", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("where", [0.02, 0.4, 0.97])
+def test_search_finds_any_smooth_curve(bend: float, where: float) -> None:
+    calls = []
+
+    def curve(position: int) -> float:
+        calls.append(position)
+        return 3 + 4 * (position / CONDITIONING_ONE) ** bend
+
+    limit = 3 + 4 * where**bend
+    found = largest_within(curve, limit, limit - 0.005, 16384, 3 / CONDITIONING_ONE)
+    assert found in calls
+    assert limit - 0.03 < curve(found) <= limit
+    assert len(calls) - 1 <= MAX_ENCODES
+
+
+def test_search_survives_steps_and_bumps() -> None:
+    for name, curve in {
+        "step": lambda position: 1.0 if position < 9999 else 9.0,
+        "bumps": lambda position: position / 5000 + math.sin(position / 300),
+        "flat": lambda position: 1.0,
+        "falling": lambda position: -position / 5000,
+    }.items():
+        seen: dict[int, float] = {}
+
+        def measure(
+            position: int,
+            curve: Callable[[int], float] = curve,
+            seen: dict[int, float] = seen,
+        ) -> float:
+            assert position not in seen
+            seen[position] = curve(position)
+            return seen[position]
+
+        found = largest_within(measure, 2.0, 1.99, 30000, 1e-4)
+        assert found is not None, name
+        assert seen[found] <= 2.0, name
+        assert found == max(position for position, value in seen.items() if value <= 2.0), name
+        assert len(seen) <= MAX_ENCODES, name
+
+
+def test_search_says_when_nothing_fits() -> None:
+    seen = []
+
+    def measure(position: int) -> float:
+        seen.append(position)
+        return 5.0
+
+    assert largest_within(measure, 2.0, 1.99, 30000, 1e-4) is None
+    assert seen[-1] == 0
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("name", ["macaw", "hibiscus", "noise", "flat", "grey", "alpha"])
+def test_sizes_are_never_exceeded(
+    name: str, codec: Codec, samples: dict[str, image_io.CodedPicture]
+) -> None:
+    picture = samples[name]
+    ends = [len(codec.encode_picture(picture, (value,))) for value in (0, CONDITIONING_ONE)]
+    encodes = []
+    for limit in np.geomspace(ends[0], ends[1] * 1.2, 7).round().astype(int).tolist():
+        result = encode_to_target(codec, picture, Target(Measure.SIZE, limit))
+        assert len(result.data) == result.achieved <= limit
+        assert result.quality == 1 or limit < 4096 or len(result.data) >= 0.97 * limit
+        again = codec.encode_picture(picture, (round(result.quality * CONDITIONING_ONE),))
+        assert again == result.data
+        assert result.reached
+        encodes.append(result.encodes)
+    assert max(encodes) <= MAX_ENCODES
+    assert sum(encodes) / len(encodes) <= 6
+    with pytest.raises(TargetError, match=r"quality 0 gives [\d,]+ bytes"):
+        encode_to_target(codec, picture, Target(Measure.SIZE, ends[0] - 1))
+    nearest = encode_to_target(codec, picture, Target(Measure.SIZE, 10), best_effort=True)
+    assert (nearest.quality, len(nearest.data), nearest.reached) == (0, ends[0], False)
+
+
+@pytest.mark.parametrize("name", ["macaw", "hibiscus", "noise", "grey", "alpha"])
+def test_psnr_is_reached_and_not_much_more(
+    name: str, codec: Codec, samples: dict[str, image_io.CodedPicture]
+) -> None:
+    picture = samples[name]
+    low, high = (
+        psnr(picture.pixels, pixels(codec.encode_picture(picture, (value,)), codec))
+        for value in (0, CONDITIONING_ONE)
+    )
+    for wanted in np.linspace(low + 0.01, high - 0.01, 5):
+        result = encode_to_target(codec, picture, Target(Measure.PSNR, float(wanted)))
+        reached = psnr(picture.pixels, pixels(result.data, codec))
+        assert reached == result.achieved
+        assert wanted <= reached <= wanted + 0.25
+        assert result.encodes <= MAX_ENCODES
+    with pytest.raises(TargetError, match="quality 1 gives"):
+        encode_to_target(codec, picture, Target(Measure.PSNR, high + 0.1))
+    nearest = encode_to_target(codec, picture, Target(Measure.PSNR, 99), best_effort=True)
+    assert (nearest.quality, nearest.reached) == (1, False)
+
+
+@pytest.mark.parametrize("wanted", [0.9, 0.98, 0.995])
+def test_ms_ssim_is_reached_and_not_much_more(
+    wanted: float, codec: Codec, samples: dict[str, image_io.CodedPicture]
+) -> None:
+    picture = samples["macaw"]
+    result = encode_to_target(codec, picture, Target(Measure.MS_SSIM, wanted))
+    reached = ms_ssim(picture.pixels, pixels(result.data, codec))
+    assert reached is not None
+    excess = -10 * math.log10((1 - reached) / (1 - wanted))
+    assert 0 <= excess <= 0.25
+    with pytest.raises(TargetError, match="more than 160 pixels"):
+        encode_to_target(codec, samples["hibiscus"], Target(Measure.MS_SSIM, wanted))
+
+
+def test_psnr_in_strips_is_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    a, b = random.integers(0, 256, (2, 37, 11, 3), np.uint8)
+    expected = 10 * math.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+    assert psnr(a, b) == pytest.approx(expected)
+    monkeypatch.setattr("vrcodec.metrics._STRIP_SAMPLES", 100)
+    assert psnr(a, b) == pytest.approx(expected)
+    assert psnr(a, a) == 100
+
+
+# The command line
+
+
+def encode(
+    run_vrcodec: RunVrcodec, weights: Path, picture: Path, target: Path, *options: str
+) -> subprocess.CompletedProcess[bytes]:
+    return run_vrcodec("encode", picture, "-o", target, "--weights", weights, "--json", *options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "limit"),
+    [
+        ("--target-size", "5.5 KiB", 5632), ("--target-bpp", "1.2", 7372),
+    ],
+)
+def test_rate_targets_from_the_command_line(
+    option: str, value: str, limit: int,
+    run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path, tmp_path: Path,
+) -> None:
+    target = tmp_path / "x.vrc"
+    result = encode(run_vrcodec, tiny_weights, pictures / "macaw.png", target, option, value)
+    assert (result.returncode, result.stderr) == (0, b"")
+    size = target.stat().st_size
+    assert 0.97 * limit <= size <= limit
+    facts = json.loads(result.stdout)
+    assert facts["bytes"] == size and 0 < facts["quality"] < 1
+
+
+def test_fidelity_targets_from_the_command_line(
+    run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    picture, target = pictures / "macaw.png", tmp_path / "x.vrc"
+    result = encode(run_vrcodec, tiny_weights, picture, target, "--target-psnr", "34")
+    assert (result.returncode, result.stderr) == (0, b"")
+    back = tmp_path / "x.png"
+    run_vrcodec("decode", target, "-o", back, "--weights", tiny_weights)
+    source = np.asarray(Image.open(picture).convert("RGB"))
+    assert 34 <= psnr(source, np.asarray(Image.open(back))) <= 34.25
+
+
+def test_out_of_reach_from_the_command_line(
+    run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    picture, target = pictures / "macaw.png", tmp_path / "x.vrc"
+    result = encode(run_vrcodec, tiny_weights, picture, target, "--target-size", "50")
+    assert (result.returncode, result.stdout) == (1, b"")
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith(f"Error: {picture}: 50 bytes cannot be reached: quality 0 gives")
+    assert not target.exists()
+    options = ("--target-size", "50", "--best-effort")
+    result = encode(run_vrcodec, tiny_weights, picture, target, *options)
+    assert result.returncode == 0
+    assert result.stderr.decode() == f"{picture}: 50 bytes is out of reach\n"
+    assert json.loads(result.stdout)["quality"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--target-size", "6kB", "-q", "0.5"], "exclude each other"),
+        (["--target-size", "6kB", "--target-psnr", "30"], "exclude each other"),
+        (["--target-size", "6q"], "'6q' is not a size"),
+        (["--target-size", "0"], "'0' is not a size"),
+        (["--target-size", "-5"], "'-5' is not a size"),
+        (["--target-bpp", "inf"], "not a finite number"),
+        (["--target-bpp", "nan"], "nan"),
+        (["--target-psnr", "0"], "not in the range"),
+        (["--target-ms-ssim", "1"], "not in the range"),
+        (["--best-effort"], "about a target"),
+    ],
+    ids=" ".join,
+)
+def test_bad_targets_are_exit_2(
+    options: list[str], text: str, run_vrcodec: RunVrcodec, pictures: Path, tmp_path: Path
+) -> None:
+    result = run_vrcodec("encode", pictures / "macaw.png", "-o", tmp_path / "x.vrc", *options)
+    assert result.returncode == 2
+    assert text in result.stderr.decode().splitlines()[-1]
+    assert not list(tmp_path.iterdir())
