@@ -18,15 +18,14 @@ from vrcodec import CorruptError
 from vrcodec.codec import Codec, conditioning_values
 from vrcodec.container import CRC_PERIOD, SymbolsCrc, pack, unpack
 from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
-from vrcodec.model.entropy_model import PASSES
 from vrcodec.model.network import CompressionModel
 from vrcodec.tiling import (
-    CONTEXT_REACH,
     TILE,
     DecoderSpans,
     EncoderSpans,
     Span,
     analysis_reach,
+    context_reach,
     feature_slice,
     restack,
     synthesis_reach,
@@ -37,9 +36,12 @@ TESTS = Path(__file__).parent
 CONFIGS = [
     ModelConfig(
         width8=8, width16=8, analysis_blocks=analysis, synthesis_blocks=synthesis, core=8,
-        hyper=8, hyper_width=8, context_width=8, film_width=8, learned_linear=False,
+        hyper=8, hyper_width=8, context_width=8, context_blocks=context, film_width=8,
+        learned_linear=False,
     )
-    for analysis, synthesis in (((2, 2), (2, 3)), ((1, 1), (1, 1)), ((3, 0), (0, 4)))
+    for analysis, synthesis, context in (
+        ((2, 2), (2, 3), 0), ((1, 1), (1, 1), 1), ((3, 0), (0, 4), 0), ((1, 1), (1, 0), 2)
+    )
 ]
 LENGTHS = [1, 3, 4, 5, 31, 32, 33, 63, 64, 97, 200]
 
@@ -92,17 +94,17 @@ def test_analysis_reaches_no_further_than_stated(config: ModelConfig) -> None:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_context_and_synthesis_reach_no_further_than_stated(config: ModelConfig) -> None:
     model, vector = nonlinear(config), torch.tensor([[0.4]])
-    rows = 33
+    rows = 49
     z = torch.randint(-2, 3, (config.hyper, -(-rows // GROUP), 2))
     symbols = torch.randint(-2, 3, (LATENT_CHANNELS, rows, 8))
     where = (slice(rows), slice(8))
     furthest = 0
-    for at in range(16, 20):
+    for at in range(24, 28):
         poked = symbols.clone()
         poked[:, at] += 1
         pixels = [model.reconstruct(z, s, vector, where)[0] for s in (symbols, poked)]
         furthest = max(furthest, *reach_of(*pixels, at, BLOCK))
-    assert furthest <= CONTEXT_REACH + synthesis_reach(config)
+    assert furthest <= context_reach(config) + synthesis_reach(config)
     assert furthest > synthesis_reach(config)
 
 
@@ -129,7 +131,8 @@ def test_z_reaches_no_further_than_stated() -> None:
 @pytest.mark.parametrize("side", [4, 8, 32, TILE])
 @pytest.mark.parametrize("config", CONFIGS)
 def test_spans_hold_what_the_reaches_ask_for(length: int, side: int, config: ModelConfig) -> None:
-    assert CONTEXT_REACH == PASSES and CONTEXT_REACH % GROUP == 0
+    context = context_reach(config)
+    assert context % GROUP == 0
     groups = -(-length // GROUP)
     along = tiles(length, 1 << 20, side)[0]
     positions, decided = [], []
@@ -138,8 +141,8 @@ def test_spans_hold_what_the_reaches_ask_for(length: int, side: int, config: Mod
         assert len(tile) <= side and tile.start % GROUP == 0
         positions += range(tile.start, tile.stop)
         decided += range(span.z.start, span.z.stop)
-        assert max(decided) >= min(groups, -(-tile.stop // GROUP) + 2) - 1
-        assert span.coded == tile.grown(CONTEXT_REACH, CONTEXT_REACH, length)
+        assert max(decided) >= min(groups, -(-tile.stop // GROUP) + context // GROUP + 1) - 1
+        assert span.coded == tile.grown(context, context, length)
         assert span.analysed == span.y.grown(analysis_reach(config), analysis_reach(config), length)
         assert span.z_seen.stop - 1 <= max(decided)
         assert span.coded.start >= span.y.start and span.coded.stop <= span.y.stop
@@ -147,7 +150,7 @@ def test_spans_hold_what_the_reaches_ask_for(length: int, side: int, config: Mod
             needed = Span(max(0, GROUP * t - 3), min(length, GROUP * t + 4))
             assert span.y.start <= needed.start and needed.stop <= span.y.stop
         back = DecoderSpans.of(tile, length, config)
-        halo = CONTEXT_REACH + synthesis_reach(config)
+        halo = context + synthesis_reach(config)
         least = tile.grown(halo, halo, length)
         assert back.decoded.start <= least.start and least.stop <= back.decoded.stop
         for window, seen in ((span.coded, span.z_seen), (back.decoded, back.z_seen)):

@@ -110,7 +110,7 @@ class Codec:
             ValueError: quality is not in [0, 1].
         """
         self._check_pixels(*image.size)
-        conditioning = conditioning_values(quality)
+        conditioning = conditioning_values(quality, self.weights.config.coefficients)
         return self.encode_picture(image_io.to_coded(image, strip=strip), conditioning)
 
     def encode_picture(
@@ -193,7 +193,7 @@ class Codec:
 
         height, width = 512, 768
         pixels = np.zeros((height, width, 3), dtype=np.uint8)
-        conditioning = conditioning_values(0.5)
+        conditioning = conditioning_values(0.5, self.weights.config.coefficients)
         latents = self.latents(pixels, conditioning)
         encode = count_macs(self.model, lambda: self.latents(pixels, conditioning))
         decode = count_macs(self.model, lambda: (
@@ -379,11 +379,15 @@ class Codec:
             )
 
 
-def conditioning_values(quality: float) -> tuple[int, ...]:
-    """Header values of a quality in [0, 1]. Raises ValueError outside."""
+def conditioning_values(quality: float, coefficients: int = 1) -> tuple[int, ...]:
+    """Header values of a quality in [0, 1], further coefficients in the middle of their range.
+
+    Raises:
+        ValueError: quality outside [0, 1].
+    """
     if not 0 <= quality <= 1 or math.isnan(quality):
         raise ValueError(f"quality {quality} is not in [0, 1]")
-    return (round(quality * CONDITIONING_ONE),)
+    return (round(quality * CONDITIONING_ONE), *[CONDITIONING_ONE // 2] * (coefficients - 1))
 
 
 def select_device(name: str) -> torch.device:

@@ -11,7 +11,7 @@ What depends on what, in positions of y's grid, to either side:
 * element t of z, which stands for positions 4t to 4t + 3, on y from 4t - 3 to 4t + 3
   (`HyperAnalysis`: two convolutions 3x3 of stride 2);
 * the features of a position on z of its own group of four and the next (`MeanPath`);
-* a symbol, when it is made, and a latent, when it is decoded, on `CONTEXT_REACH` positions
+* a symbol, when it is made, and a latent, when it is decoded, on `context_reach` positions
   of y and of the features (`ContextModel`: every pass but the first looks one further);
 * a pixel on latents of `synthesis_reach` positions.
 """
@@ -25,11 +25,20 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vrcodec.model.config import GROUP, ModelConfig
+from vrcodec.model.config import GROUP, PASSES, ModelConfig
 
 TILE = 96
 """Latent positions along a side of a tile; a picture of at most TILE x TILE is one tile."""
-CONTEXT_REACH = 4
+
+
+def context_reach(config: ModelConfig) -> int:
+    """Latent positions that the context passes look to every side, in whole groups.
+
+    Every pass but the first looks at what was decoded before it, one position further and one
+    more for each of its blocks; the blocks of the first look at features.
+    """
+    blocks = config.context_blocks
+    return -(-(PASSES * (1 + blocks) + blocks) // GROUP) * GROUP
 
 
 def analysis_reach(config: ModelConfig) -> int:
@@ -131,10 +140,11 @@ class EncoderSpans:
     @classmethod
     def of(cls, tile: Span, length: int, config: ModelConfig) -> EncoderSpans:
         """For a tile of a grid of `length` positions."""
-        groups, lookahead = -(-length // GROUP), CONTEXT_REACH // GROUP + 1
-        y = tile.grown(CONTEXT_REACH, lookahead * GROUP, length)
+        context = context_reach(config)
+        groups, lookahead = -(-length // GROUP), context // GROUP + 1
+        y = tile.grown(context, lookahead * GROUP, length)
         reach = analysis_reach(config)
-        coded = tile.grown(CONTEXT_REACH, CONTEXT_REACH, length)
+        coded = tile.grown(context, context, length)
         first = tile.start // GROUP + lookahead if tile.start else 0
         last = min(groups, -(-tile.stop // GROUP) + lookahead)
         return cls(
@@ -166,7 +176,7 @@ class DecoderSpans:
     def of(cls, tile: Span, length: int, config: ModelConfig) -> DecoderSpans:
         """For a tile of a grid of `length` positions."""
         # Whole groups, so that the passes' pattern of two rows by two columns stays in step.
-        halo = -(-(CONTEXT_REACH + synthesis_reach(config)) // GROUP) * GROUP
+        halo = -(-(context_reach(config) + synthesis_reach(config)) // GROUP) * GROUP
         decoded = tile.grown(halo, halo, length)
         return cls(tile, decoded, decoded.groups(1, -(-length // GROUP)))
 

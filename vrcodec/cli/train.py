@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,14 +23,20 @@ from vrcodec.errors import VrcodecError
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in RUN.")
 @click.option("--init", metavar="WEIGHTS", type=Path, help="Start from these weights.")
 @click.option("--config", metavar="JSON", type=Path,
-              help="Shape of a new model, a JSON file (default: that of the released weights).")
+              help="Shape of the model, a JSON file; with --init it may have more blocks.")
 @click.option("--val", metavar="DIR", type=Path,
               help="Measure the result, and the weights the run began with, on these pictures.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--patch", type=click.IntRange(min=64), default=128, show_default=True,
               help="Side of the square crops, a multiple of 64.")
+@click.option("--final-patch", type=click.IntRange(min=64), metavar="SIDE",
+              help="Side of the crops while the learning rate falls [as before].")
+@click.option("--loss", type=click.Choice(["mse", "ms-ssim", "mix"]), default="mse",
+              show_default=True, help="Distortion; a mix has a second loss coefficient.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3,
-              show_default=True, help="Learning rate of AdamW before the decay.")
+              show_default=True, help="Learning rate before the decay.")
+@click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw",
+              show_default=True, help="Muon updates the matrices, AdamW the rest.")
 @click.option("--warmup", type=click.IntRange(min=0), default=200, show_default=True,
               help="Steps over which the learning rate rises.")
 @click.option("--decay", type=click.FloatRange(0, 1), default=0.3, show_default=True,
@@ -47,7 +55,10 @@ def train(
     config: Path | None,
     batch: int,
     patch: int,
+    final_patch: int | None,
+    loss: str,
     lr: float,
+    optimizer: str,
     warmup: int,
     decay: float,
     seed: int,
@@ -58,19 +69,23 @@ def train(
 
     The run ends when --max-time or --steps is spent; Ctrl-C ends it early, with a checkpoint
     that --resume goes on from. RUN/weights.safetensors is what --weights of the other
-    commands accepts.
+    commands accepts. Several GPUs or machines work together under torchrun:
+
+        torchrun --nproc-per-node 8 -m vrcodec train DIR... -o RUN ...
     """
     if max_time is None and steps is None:
         raise click.UsageError("one of --max-time and --steps is needed")
-    if patch % 64:
-        raise click.BadParameter("must be a multiple of 64", param_hint="--patch")
-    if resume + bool(init) + bool(config) > 1:
-        raise click.UsageError("--resume, --init and --config exclude each other")
+    for name, side in (("--patch", patch), ("--final-patch", final_patch or 0)):
+        if side % 64:
+            raise click.BadParameter("must be a multiple of 64", param_hint=name)
+    if resume and (init or config):
+        raise click.UsageError("--resume goes on with the run's own model: no --init, no --config")
     finished = _train(
         folders, run, device, resume, init, val, config,
         {
             "max_time": max_time or float("inf"), "max_steps": steps or 0, "batch": batch,
-            "patch": patch, "lr": lr, "warmup_steps": warmup, "decay": decay, "seed": seed,
+            "patch": patch, "final_patch": final_patch or 0, "loss": loss, "lr": lr,
+            "optimizer": optimizer, "warmup_steps": warmup, "decay": decay, "seed": seed,
             "compile": compile_,
         },
     )
@@ -87,7 +102,7 @@ def _train(
     init: Path | None,
     val: Path | None,
     config: Path | None,
-    options: dict[str, float | int | bool],
+    options: dict[str, Any],
 ) -> bool:
     from vrcodec.codec import select_device
     from vrcodec.evaluation.bjontegaard import bd_rate
@@ -99,14 +114,16 @@ def _train(
         if not folder.is_dir():
             raise VrcodecError(f"{folder}: no such folder")
     try:
-        shape = ModelConfig.from_json(config.read_text()) if config else ModelConfig()
+        shape = ModelConfig.from_json(config.read_text()) if config else None
     except (OSError, ValueError) as error:
         raise VrcodecError(f"{config}: {error}") from error
     progress = sys.stderr.isatty()
     finished = run_training(
-        folders, run, TrainingOptions(**options), shape, select_device(device),  # type: ignore[arg-type]
+        folders, run, TrainingOptions(**options), shape, select_device(device),
         resume, init, progress,
     )
+    if int(os.environ.get("RANK", "0")):
+        return finished  # the first process of `torchrun` speaks for all
     click.echo(f"{run / WEIGHTS}")
     if finished and val:
         before = validate(run / INITIAL, val, progress)

@@ -19,6 +19,9 @@ LATENT_CHANNELS = 3 * BLOCK * BLOCK
 ANCHORS = 9
 """Knots, evenly spaced over the dial, of every constant that depends on the conditioning."""
 
+PASSES = 4
+"""Parallel context passes over the core channels; the detail channels follow in one more."""
+
 SCALE_LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.04, 256.0
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
@@ -45,6 +48,8 @@ class ModelConfig:
     """Channels of the hyper-latent z, at 1/64."""
     hyper_width: int = 96
     context_width: int = 128
+    context_blocks: int = 0
+    """Residual blocks of every context pass."""
     film_width: int = 64
     learned_linear: bool = True
     """Whether the linear path has a learned correction (768 x 768 weights each way)."""
@@ -81,6 +86,8 @@ class ModelConfig:
                 "synthesis_blocks": _pair(raw["synthesis_blocks"]),
             }
             values["learned_linear"] = bool(raw["learned_linear"])
+            raw.setdefault("context_blocks", 0)  # the first released weights do not name it
+            values["context_blocks"] = _count(raw["context_blocks"])
             for name in ("width8", "width16", "core", "hyper", "hyper_width", "context_width",
                          "film_width"):
                 value = int(raw[name])
@@ -95,7 +102,11 @@ class ModelConfig:
 
 
 def _pair(value: list[int]) -> tuple[int, int]:
-    first, second = (int(v) for v in value)
-    if not (0 <= first <= 64 and 0 <= second <= 64):
-        raise ValueError(f"{first}, {second} blocks")
-    return first, second
+    first, second = value
+    return _count(first), _count(second)
+
+
+def _count(value: int) -> int:
+    if not 0 <= int(value) <= 64:
+        raise ValueError(f"{value} blocks")
+    return int(value)

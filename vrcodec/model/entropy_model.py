@@ -27,14 +27,17 @@ from vrcodec.model.conditioning import AnchoredTable, ConditionedConv
 from vrcodec.model.config import (
     LATENT_CHANNELS,
     LOG_SCALE_STEP,
+    PASSES,
     SCALE_LEVELS,
     SCALE_MIN,
     ModelConfig,
 )
-from vrcodec.model.transforms import SLOPE, limit
+from vrcodec.model.transforms import SLOPE, limit, residual_blocks
 
-PASSES = 4
 MIN_LIKELIHOOD = 2.0**-60
+WEIGHT_BITS = 12
+ACTIVATION_BITS = 8
+"""Fractional bits of the scale path in integers (`fixed_point.py`)."""
 
 
 class HyperAnalysis(nn.Module):
@@ -77,6 +80,8 @@ class ScalePath(nn.Module):
             for (i, o), k in zip(widths, self.KERNELS, strict=True)
         )
         self.biases = nn.ModuleList(AnchoredTable(config.coefficients, o) for _, o in widths)
+        self.fixed_point = False
+        """Whether training sees the rounding of `FixedPointScalePath`."""
 
     def layers(self) -> list[tuple[nn.Conv2d, AnchoredTable]]:
         """Every convolution with its biases, in order."""
@@ -84,6 +89,9 @@ class ScalePath(nn.Module):
 
     def forward(self, z_hat: Tensor, conditioning: Tensor) -> Tensor:
         """(B, hyper, h, w), (B, K) -> (B, 768, 4h, 4w)."""
+        if self.fixed_point:
+            with torch.autocast(z_hat.device.type, enabled=False):
+                return self._rounded(z_hat, conditioning)
         h = z_hat
         last = len(self.convs) - 1
         for i, (conv, bias) in enumerate(self.layers()):
@@ -93,6 +101,31 @@ class ScalePath(nn.Module):
             if self.SHUFFLE[i]:
                 h = F.pixel_shuffle(h, 2)
         return h.float()
+
+
+    def _rounded(self, z_hat: Tensor, conditioning: Tensor) -> Tensor:
+        """`forward` with the roundings of the integer path, as good as float32 can do them.
+
+        Gradients pass every rounding unchanged.
+        """
+        h = z_hat.float()
+        last = len(self.convs) - 1
+        for i, (conv, bias) in enumerate(self.layers()):
+            unit = LOG_SCALE_STEP if i == last else 1.0
+            weight = unit * round_to_bits(conv.weight / unit, WEIGHT_BITS)
+            h = F.conv2d(h, weight, padding=self.KERNELS[i] // 2)
+            h = h + bias(conditioning)[..., None, None]
+            if i < last:
+                h = round_to_bits(F.relu(h), ACTIVATION_BITS)
+            if self.SHUFFLE[i]:
+                h = F.pixel_shuffle(h, 2)
+        low = math.log(SCALE_MIN)
+        return low + LOG_SCALE_STEP * round_to_bits((h - low) / LOG_SCALE_STEP, 0)
+
+
+def round_to_bits(x: Tensor, bits: int) -> Tensor:
+    """x at so many fractional bits, with the gradient of x."""
+    return x + (torch.round(x * 2.0**bits) * 2.0**-bits - x).detach()
 
 
 class HyperPrior(nn.Module):
@@ -183,6 +216,7 @@ class ContextPass(nn.Module):
         width = config.context_width
         self.features = ConditionedConv(width, width, config.film_width)
         self.decoded = nn.Conv2d(config.core, width, 3, padding=1, bias=False) if context else None
+        self.blocks = residual_blocks(width, config.context_blocks, config.film_width)
         self.mix = nn.Conv2d(width, width + width // 2, 1)
         self.out = nn.Conv2d(width + width // 2, outputs, 1)
         with torch.no_grad():
@@ -192,6 +226,8 @@ class ContextPass(nn.Module):
         h = self.features(features, embedding)
         if self.decoded is not None and decoded is not None:
             h = h + self.decoded(limit(decoded))
+        for block in self.blocks:
+            h = block(h, embedding)
         h = self.mix(F.leaky_relu(h, SLOPE))
         return self.out(F.leaky_relu(h, SLOPE)).float()
 

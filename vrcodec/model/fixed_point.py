@@ -27,10 +27,8 @@ from vrcodec.model.config import (
     SCALE_MIN,
     ModelConfig,
 )
-from vrcodec.model.entropy_model import ScalePath
+from vrcodec.model.entropy_model import ACTIVATION_BITS, WEIGHT_BITS, ScalePath
 
-WEIGHT_BITS = 12
-ACTIVATION_BITS = 8
 ACTIVATION_MAX = 1 << 16
 HYPER_MAX = ACTIVATION_MAX >> ACTIVATION_BITS
 """z_hat is limited to +-HYPER_MAX on its way into the path (not where it is coded)."""

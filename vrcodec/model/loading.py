@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from vrcodec.errors import WeightsError
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN
-from vrcodec.model.fixed_point import ACTIVATION_BITS, WEIGHT_BITS, FixedPointScalePath
+from vrcodec.model.entropy_model import ACTIVATION_BITS, WEIGHT_BITS
+from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.network import CompressionModel
 from vrcodec.weights import Weights
 

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vrcodec.model.conditioning import ConditioningNet, StepTable
-from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
+from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, PASSES, ModelConfig
 from vrcodec.model.entropy_model import (
-    PASSES,
     ContextModel,
     HyperAnalysis,
     HyperPrior,
     MeanPath,
     ScalePath,
+    round_to_bits,
     symbol_bits,
 )
 from vrcodec.model.transforms import AnalysisTransform, SynthesisTransform, TransformBasis
@@ -182,14 +182,14 @@ class CompressionModel(nn.Module):
         y, z = self.analyse(x, conditioning, embedding)
         rows, columns = y.shape[-2:]
 
-        z_hat = _round_through(z)
+        z_hat = round_to_bits(z, 0)
         z_bits = self.hyper_prior.bits(self._for_rate(z, z_hat), conditioning)
         log_sigma = self.log_sigma(z_hat, conditioning)[..., :rows, :columns]
         features = self.mean_path(z_hat, embedding)[..., :rows, :columns]
 
         y_hat, means, symbols = self._passes(
             features, conditioning, embedding,
-            lambda mean, channels, step: _round_through((y[:, channels] - mean) / step),
+            lambda mean, channels, step: round_to_bits((y[:, channels] - mean) / step, 0),
         )
         scaled = (y - means) / self.step(conditioning)[..., None, None]
         y_bits = symbol_bits(self._for_rate(scaled, symbols), log_sigma)
@@ -248,8 +248,3 @@ def pad_to_multiple(x: Tensor, size: int) -> Tensor:
     """x with its last row and column repeated until both sides are multiples of size."""
     bottom, right = -x.shape[-2] % size, -x.shape[-1] % size
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
-
-
-def _round_through(x: Tensor) -> Tensor:
-    """round(x) with the gradient of x."""
-    return x + (torch.round(x) - x).detach()

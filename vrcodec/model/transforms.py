@@ -74,13 +74,22 @@ class ResidualBlock(nn.Module):
             self.mix_out.weight.mul_(0.1)
             self.contract.weight.mul_(0.1)
 
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Make the block add nothing, until it is trained."""
+        for conv in (self.mix_out, self.contract):
+            conv.weight.zero_()
+            if conv.bias is not None:
+                conv.bias.zero_()
+
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         y = F.leaky_relu(self.mix_in(x, embedding), SLOPE)
         x = x + self.mix_out(self.depthwise(y))
         return x + self.contract(F.leaky_relu(self.expand(x, embedding), SLOPE))
 
 
-def _blocks(width: int, count: int, film_width: int) -> nn.ModuleList:
+def residual_blocks(width: int, count: int, film_width: int) -> nn.ModuleList:
+    """`count` blocks in a row; what they add is small at first."""
     return nn.ModuleList(ResidualBlock(width, film_width) for _ in range(count))
 
 
@@ -123,9 +132,10 @@ class AnalysisTransform(nn.Module):
         self.linear = LinearPath(config.learned_linear)
         self.stem = nn.Conv2d(192, config.width8, 1)
         nn.init.dirac_(self.stem.weight)
-        self.blocks8 = _blocks(config.width8, config.analysis_blocks[0], config.film_width)
+        at_8, at_16 = config.analysis_blocks
+        self.blocks8 = residual_blocks(config.width8, at_8, config.film_width)
         self.down = nn.Conv2d(config.width8, config.width16, 2, stride=2)
-        self.blocks16 = _blocks(config.width16, config.analysis_blocks[1], config.film_width)
+        self.blocks16 = residual_blocks(config.width16, at_16, config.film_width)
         self.head = _zero_conv(config.width16, config.core)
 
     def forward(
@@ -157,9 +167,10 @@ class SynthesisTransform(nn.Module):
         super().__init__()
         self.linear = LinearPath(config.learned_linear)
         self.stem = nn.Conv2d(LATENT_CHANNELS, config.width16, 1)
-        self.blocks16 = _blocks(config.width16, config.synthesis_blocks[0], config.film_width)
+        at_16, at_8 = config.synthesis_blocks
+        self.blocks16 = residual_blocks(config.width16, at_16, config.film_width)
         self.up = nn.Conv2d(config.width16, 4 * config.width8, 1)
-        self.blocks8 = _blocks(config.width8, config.synthesis_blocks[1], config.film_width)
+        self.blocks8 = residual_blocks(config.width8, at_8, config.film_width)
         self.head = _zero_conv(config.width8, 192)
 
     def forward(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -85,7 +86,7 @@ class Augmentation:
     """What is done to the crops; every number is a probability unless said otherwise."""
 
     rescale: float = 0.4
-    """Reduce by a random factor between 1 and 2 (as far as the picture is large enough)."""
+    """Reduce by a factor between 1 and 2, the same in a batch (where the picture allows it)."""
     grey: float = 0.05
     noise: float = 0.015
     """Blend with uniform noise, so that pictures unlike any photograph still code well."""
@@ -94,7 +95,10 @@ class Augmentation:
 
 
 class CropSampler:
-    """Draws batches of augmented square crops; all randomness comes from one generator."""
+    """Draws batches of augmented square crops; all randomness comes from one generator.
+
+    Crops are gathered and augmented a batch at a time, on the device that holds the store.
+    """
 
     def __init__(self, store: PictureStore, augmentation: Augmentation, seed: int) -> None:
         self.store = store
@@ -103,34 +107,54 @@ class CropSampler:
 
     def batch(self, count: int, size: int) -> Tensor:
         """Crops (count, 3, size, size), float in [0, 1]."""
-        indices = self.rng.choice(len(self.store), size=count, p=self.store.probability)
-        return torch.stack([self._crop(int(i), size) for i in indices])
-
-    def _crop(self, index: int, size: int) -> Tensor:
         rng, chance = self.rng, self.augmentation
-        picture = self.store.picture(index)
-        height, width = picture.shape[1:]
-        reach = size
-        if rng.random() < chance.rescale:
-            reach = int(size * rng.uniform(1, min(2.0, height / size, width / size)))
-        top, left = rng.integers(height - reach + 1), rng.integers(width - reach + 1)
-        crop = picture[:, top : top + reach, left : left + reach].float() / 255
-        if reach != size:
-            crop = F.interpolate(
-                crop[None], size=(size, size), mode="bicubic", antialias=True
-            )[0].clamp_(0, 1)
-        if rng.random() < 0.5:
-            crop = crop.flip(2)
-        draw = rng.random()
-        if draw < chance.grey:
-            luma = crop.new_tensor([0.299, 0.587, 0.114])
-            crop = (crop * luma[:, None, None]).sum(0, keepdim=True).expand(3, -1, -1)
-        elif draw < chance.grey + chance.noise:
-            noise = torch.from_numpy(rng.random((3, size, size), dtype=np.float32))
-            crop = torch.lerp(crop, noise.to(crop.device), float(rng.random()))
-        elif draw < chance.grey + chance.noise + chance.synthetic:
-            crop = self._synthetic(size).to(crop.device)
-        return crop
+        indices = rng.choice(len(self.store), size=count, p=self.store.probability)
+        shapes = np.array(self.store.shapes)[indices]
+        # One reach for the whole batch, so that it is reduced in one call.
+        reach = int(size * rng.uniform(1, 2))
+        reduced = (rng.random(count) < chance.rescale) & (shapes.min(axis=1) >= reach)
+        crops = torch.empty(count, 3, size, size, device=self.store.pixels.device)
+        for which, side in ((~reduced, size), (reduced, reach)):
+            if not which.any():
+                continue
+            corners = rng.integers(shapes[which] - side + 1)
+            part = self._gather(indices[which], corners, side, rng.random(which.sum()) < 0.5)
+            if side != size:
+                part = F.interpolate(
+                    part, size=(size, size), mode="bicubic", antialias=True
+                ).clamp_(0, 1)
+            crops[torch.from_numpy(which).to(crops.device)] = part
+        return self._augment(crops, rng.random(count))
+
+    def _gather(self, indices: NDArray, corners: NDArray, side: int, flip: NDArray) -> Tensor:
+        """Crops (n, 3, side, side) of pictures, their corners (n, 2) at row and column."""
+        device = self.store.pixels.device
+        shapes = np.array(self.store.shapes)[indices]
+        start = np.array(self.store.offsets)[indices] + corners[:, 0] * shapes[:, 1] + corners[:, 1]
+        first, plane, row = (
+            torch.from_numpy(values.astype(np.int64)).to(device)[:, None, None, None]
+            for values in (start, shapes.prod(axis=1), shapes[:, 1])
+        )
+        along = torch.arange(side, device=device)
+        turned = torch.from_numpy(flip).to(device)[:, None, None, None]
+        where = first + plane * torch.arange(3, device=device)[:, None, None]
+        where = where + row * along[:, None] + torch.where(turned, side - 1 - along, along)
+        return self.store.pixels[where].float() / 255
+
+    def _augment(self, crops: Tensor, draws: NDArray) -> Tensor:
+        """Turn some crops grey, blend some with noise, replace some; in place."""
+        rng, chance, size = self.rng, self.augmentation, crops.shape[-1]
+        noisy, synthetic = chance.grey + chance.noise, chance.grey + chance.noise + chance.synthetic
+        for i in np.flatnonzero(draws < synthetic):
+            if draws[i] < chance.grey:
+                luma = crops.new_tensor([0.299, 0.587, 0.114])
+                crops[i] = (crops[i] * luma[:, None, None]).sum(0, keepdim=True)
+            elif draws[i] < noisy:
+                noise = torch.from_numpy(rng.random((3, size, size), dtype=np.float32))
+                crops[i].lerp_(noise.to(crops.device), float(rng.random()))
+            else:
+                crops[i] = self._synthetic(size).to(crops.device)
+        return crops
 
     def _synthetic(self, size: int) -> Tensor:
         rng = self.rng

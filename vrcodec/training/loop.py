@@ -18,15 +18,16 @@ from tqdm import tqdm
 from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.initialisation import initialise
-from vrcodec.model.network import CompressionModel, ForwardOutput, channels_last
+from vrcodec.model.network import CompressionModel, channels_last
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
+from vrcodec.training.distributed import World
+from vrcodec.training.losses import rate_distortion_loss
+from vrcodec.training.optimizers import MuonAdamW, make_optimizer
 from vrcodec.training.schedule import learning_rate, sample_conditioning
 
 CHECKPOINT = "checkpoint.pt"
 TRUNK = "trunk.pt"
 LOG = "log.csv"
-LOSS_LIMIT = 50.0
-"""A sample's gradient is scaled down as far as its loss exceeds this (usual: 5 to 30)."""
 LOG_COLUMNS = ("step", "patches", "seconds", "loss", "bpp", "psnr", "lr", "grad_norm")
 
 
@@ -39,19 +40,32 @@ class TrainingOptions:
     max_steps: int = 0
     """Optimiser steps in all; 0: no such limit."""
     batch: int = 8
+    """Crops a step, over all processes."""
     patch: int = 192
+    final_patch: int = 0
+    """Side of the crops while the learning rate falls, as many pixels a step; 0: as before."""
     lr: float = 1e-3
+    optimizer: str = "adamw"
     warmup_steps: int = 200
     decay: float = 0.3
     clip: float = 1.0
     ema: float = 0.999
     lambda_weight: float = 0.5
     """a of the loss R / lambda^a + lambda^(1 - a) D: 0 is R + lambda D itself."""
+    loss: str = "mse"
+    """One of losses.DISTORTIONS."""
     seed: int = 0
     checkpoint_every: float = 300.0
     """Seconds between checkpoints."""
     compile: bool = False
     bf16: bool = True
+
+    def crops(self, annealing: bool, processes: int = 1) -> tuple[int, int]:
+        """Crops a step and the side of each; every process gets the same number."""
+        if not annealing or not self.final_patch:
+            return self.batch, self.patch
+        count = self.batch * (self.patch / self.final_patch) ** 2
+        return max(1, round(count / processes)) * processes, self.final_patch
 
 
 @dataclasses.dataclass
@@ -60,37 +74,12 @@ class TrainingState:
 
     model: CompressionModel
     ema: CompressionModel
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | MuonAdamW
     sampler: CropSampler
     step: int = 0
     patches: int = 0
     seconds: float = 0.0
     annealing: bool = False
-
-
-def rate_distortion_loss(
-    model: Callable[[Tensor, Tensor], ForwardOutput],
-    x: Tensor,
-    conditioning: Tensor,
-    config: ModelConfig,
-    weight: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean over the batch of (R + lambda D) / lambda^weight, each sample with its own lambda.
-
-    R is bits per pixel, D = 255^2 x MSE. High rates would dominate the gradient otherwise.
-
-    Returns:
-        loss (scalar), bits per pixel (B,), MSE (B,) on [0, 1].
-    """
-    low, high = config.lambda_ranges[0]
-    lam = low * (high / low) ** conditioning[:, 0]
-    out = model(x, conditioning)
-    mse = (out.x_hat.float() - x).square().mean(dim=(1, 2, 3))
-    bpp = out.bpp
-    losses = (bpp + lam * 255**2 * mse) / lam**weight
-    # A sample far off (a checkerboard early on) must not drown the others of its batch.
-    trust = (LOSS_LIMIT / losses.detach()).clamp_max(1.0)
-    return (losses * trust).mean(), bpp.detach(), mse.detach()
 
 
 def new_state(
@@ -114,14 +103,20 @@ def new_state(
     ema = channels_last(CompressionModel(model.config).to(device))
     ema.load_state_dict(model.state_dict())
     ema.requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-    )
+    optimizer = make_optimizer(options.optimizer, model, options.lr)
     return TrainingState(model, ema, optimizer, sampler)
 
 
-def train(state: TrainingState, options: TrainingOptions, run: Path, progress: bool) -> bool:
+def train(
+    state: TrainingState,
+    options: TrainingOptions,
+    run: Path,
+    progress: bool,
+    world: World | None = None,
+) -> bool:
     """Train until the budget is spent or a signal asks to stop; leaves a checkpoint in `run`.
+
+    All processes of a `world` draw the same crops and take their share; the first one writes.
 
     Returns:
         Whether the budget was spent (False: interrupted, to be resumed).
@@ -131,39 +126,50 @@ def train(state: TrainingState, options: TrainingOptions, run: Path, progress: b
     """
     model, config = state.model, state.model.config
     device = state.sampler.store.pixels.device
+    world = world or World(device=device)
+    if world.size > 1:
+        torch.manual_seed(hash((options.seed, state.step, world.rank)))
     model.train()
-    forward = torch.compile(model) if options.compile else model
+    forward = world.wrap(model)
+    if options.compile:
+        forward = torch.compile(forward)  # type: ignore[assignment]
     parameters: list[Tensor] = list(model.parameters())
     averaged: list[Tensor] = list(state.ema.parameters())
     started = time.monotonic() - state.seconds
     saved = time.monotonic()
     window: list[tuple[float, float, float, float]] = []
     bad_steps = 0
-    with _log_file(run / LOG) as log, _stop_requested() as stop, tqdm(
-        total=options.max_steps or None, initial=state.step, disable=not progress, unit="step"
+    with _log_file(run / LOG if world.first else None) as log, _stop_requested() as stop, tqdm(
+        total=options.max_steps or None, initial=state.step, unit="step",
+        disable=not (progress and world.first),
     ) as bar:
         while True:
             state.seconds = time.monotonic() - started
             used = state.seconds / options.max_time
             if options.max_steps:
                 used = max(used, state.step / options.max_steps)
-            if used >= 1 or stop:
+            used, stopping = world.largest(used, bool(stop))
+            if used >= 1 or stopping:
                 break
             if not state.annealing and options.decay > 0 and used > 1 - options.decay:
-                save_checkpoint(state, run / TRUNK)
                 state.annealing = True
+                if world.first:
+                    save_checkpoint(state, run / TRUNK)
+            model.scale_path.fixed_point = state.annealing
             factor = learning_rate(used, state.step, options.warmup_steps, options.decay)
             for group in state.optimizer.param_groups:
                 group["lr"] = options.lr * factor
 
-            x = state.sampler.batch(options.batch, options.patch)
+            count, side = options.crops(state.annealing, world.size)
+            mine = world.share(count)
+            x = state.sampler.batch(count, side)[mine]
             x = x.to(device, memory_format=torch.channels_last)
             conditioning = torch.from_numpy(
-                sample_conditioning(state.sampler.rng, options.batch, config.coefficients)
+                sample_conditioning(state.sampler.rng, count, config.coefficients)[mine]
             ).to(device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
                 loss, bpp, mse = rate_distortion_loss(
-                    forward, x, conditioning, config, options.lambda_weight
+                    forward, x, conditioning, config, options.lambda_weight, options.loss
                 )
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -179,28 +185,30 @@ def train(state: TrainingState, options: TrainingOptions, run: Path, progress: b
                 keep = min(options.ema, (1 + state.step) / (10 + state.step))
                 torch._foreach_lerp_(averaged, parameters, 1 - keep)
             state.step += 1
-            state.patches += options.batch
+            state.patches += count
 
             window.append((loss.item(), bpp.mean().item(),
                            (-10 * mse.clamp_min(1e-10).log10()).mean().item(), norm.item()))
             if state.step % 50 == 0:
-                means = np.mean(window, axis=0)
+                means = world.mean(*np.mean(window, axis=0).tolist())
                 window.clear()
                 state.seconds = time.monotonic() - started
-                log.writerow([state.step, state.patches, f"{state.seconds:.1f}",
-                              *(f"{v:.5g}" for v in means[:3]),
-                              f"{options.lr * factor:.3g}", f"{means[3]:.3g}"])
+                log([state.step, state.patches, f"{state.seconds:.1f}",
+                     *(f"{v:.5g}" for v in means[:3]),
+                     f"{options.lr * factor:.3g}", f"{means[3]:.3g}"])
                 bar.set_postfix_str(
                     f"loss {means[0]:.4f} bpp {means[1]:.3f} psnr {means[2]:.2f} "
                     f"{state.patches / state.seconds:.1f} patches/s", refresh=False,
                 )
             bar.update()
-            if time.monotonic() - saved > options.checkpoint_every:
+            if world.first and time.monotonic() - saved > options.checkpoint_every:
                 state.seconds = time.monotonic() - started
                 save_checkpoint(state, run / CHECKPOINT)
                 saved = time.monotonic()
-    save_checkpoint(state, run / CHECKPOINT)
-    return not stop
+    world.check_equal(parameters)
+    if world.first:
+        save_checkpoint(state, run / CHECKPOINT)
+    return not stopping
 
 
 def save_checkpoint(state: TrainingState, path: Path) -> None:
@@ -245,13 +253,17 @@ def load_checkpoint(
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[csv.writer]:  # type: ignore[valid-type]
+def _log_file(path: Path | None) -> Iterator[Callable[[list[object]], object]]:
+    """What writes a row to the log; without a path it is dropped."""
+    if path is None:
+        yield lambda row: None
+        return
     new = not path.exists()
     with path.open("a", newline="", buffering=1) as file:
         writer = csv.writer(file)
         if new:
             writer.writerow(LOG_COLUMNS)
-        yield writer
+        yield writer.writerow
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
+from vrcodec.model.transforms import ResidualBlock
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore, find_pictures
+from vrcodec.training.distributed import World
 from vrcodec.training.export import export
 from vrcodec.training.loop import (
     CHECKPOINT,
@@ -25,6 +28,7 @@ from vrcodec.training.loop import (
     new_state,
     train,
 )
+from vrcodec.training.losses import MIX_RANGES, check_distortion
 from vrcodec.weights import load_weights
 
 WEIGHTS = "weights.safetensors"
@@ -38,7 +42,7 @@ def run_training(
     folders: Sequence[Path],
     run: Path,
     options: TrainingOptions,
-    config: ModelConfig,
+    config: ModelConfig | None,
     device: torch.device,
     resume: bool = False,
     init: Path | None = None,
@@ -49,6 +53,11 @@ def run_training(
     `run` gets a log, checkpoints, the weights of step 0 (initial.safetensors), the averaged
     weights before annealing (trunk.safetensors, to go on from) and at the end
     (weights.safetensors), and a record of what was done.
+
+    Args:
+        config: shape of the model; None: that of `init`, or the default.
+
+    Under `torchrun` every process of the run calls this; the first one writes.
 
     Returns:
         False if it was interrupted and `resume` would go on.
@@ -62,20 +71,57 @@ def run_training(
     if not resume and checkpoint.exists():
         raise VrcodecError(f"{run}: holds a run already (use --resume, or another folder)")
     run.mkdir(parents=True, exist_ok=True)
-    store = PictureStore(folders, options.patch, device, progress)
+    world = World.join(device)
+    side = max(options.patch, options.final_patch)
+    store = PictureStore(folders, side, world.device, progress and world.first)
     if resume:
-        state = load_checkpoint(checkpoint, store, options, device)
+        state = load_checkpoint(checkpoint, store, options, world.device)
     else:
-        initial = build(load_weights(init))[0].requires_grad_(True) if init else None
-        state = new_state(config, store, options, device, initial)
-        _export(state.ema, store, run / INITIAL)
-    finished = train(state, options, run, progress)
+        initial = grown(build(load_weights(init))[0], config) if init else None
+        state = new_state(config or _default(options), store, options, world.device, initial)
+    check_distortion(options.loss, state.model.config, options.patch)
+    if world.first and not resume:
+        if init:
+            shutil.copyfile(init, run / INITIAL)
+        else:
+            _export(state.ema, store, run / INITIAL)
+    finished = train(state, options, run, progress, world)
+    world.leave()
+    if not world.first:
+        return finished
     _export(state.ema, store, run / WEIGHTS)
     if (run / TRUNK).exists():
         trunk = load_checkpoint(run / TRUNK, store, options, device)
         _export(trunk.ema, store, run / TRUNK_WEIGHTS)
     (run / RECORD).write_text(json.dumps(record(state, options, store), indent=1) + "\n")
     return finished
+
+
+def grown(trained: CompressionModel, config: ModelConfig | None) -> CompressionModel:
+    """A model of another shape that computes what `trained` does, ready to be trained on.
+
+    Only numbers of residual blocks may differ: further blocks begin by adding nothing.
+
+    Raises:
+        VrcodecError: the other shape differs in more than that, or has fewer blocks.
+    """
+    if config is None or config == trained.config:
+        return trained.requires_grad_(True)
+    torch.manual_seed(0)
+    model = CompressionModel(config)
+    for module in model.modules():
+        if isinstance(module, ResidualBlock):
+            module.silence()
+    known = trained.state_dict()
+    own = model.state_dict()
+    if any(name not in own or own[name].shape != value.shape for name, value in known.items()):
+        raise VrcodecError("--init weights fit into a shape with more blocks only")
+    model.load_state_dict(known, strict=False)
+    return model
+
+
+def _default(options: TrainingOptions) -> ModelConfig:
+    return ModelConfig(lambda_ranges=MIX_RANGES) if options.loss == "mix" else ModelConfig()
 
 
 def record(state: TrainingState, options: TrainingOptions, store: PictureStore) -> dict[str, Any]:
