@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +19,23 @@ import pytest
 import torch
 
 from vrcodec.codec import Codec
+from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.bjontegaard import bd_rate
-from vrcodec.model.config import ModelConfig
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
+from vrcodec.model.fixed_point import FixedPointScalePath
+from vrcodec.training.data import Augmentation, CropSampler, PictureStore
+from vrcodec.training.loop import (
+    CHECKPOINT,
+    TrainingOptions,
+    TrainingState,
+    load_checkpoint,
+    new_state,
+)
+from vrcodec.training.loop import (
+    train as run_loop,
+)
+from vrcodec.training.losses import MIX_RANGES, check_distortion, rate_distortion_loss
+from vrcodec.training.run import grown
 from vrcodec.training.schedule import learning_rate, sample_conditioning
 
 TESTS = Path(__file__).parent
@@ -103,11 +123,201 @@ def test_float_and_exported_scale_paths_agree(tiny_weights: Path) -> None:
     """A weights file keeps the scale path as integers; as floats it gives the same scales."""
     codec = Codec(tiny_weights, "cpu")
     z = torch.from_numpy(np.random.default_rng(0).integers(-9, 10, (TINY.hyper, 3, 4)))
-    from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN
-
     conditioning = (12345,)
     exact = codec.scale_path.indexes(z, conditioning).long()
     log_sigma = codec.model.log_sigma(z[None].float(), torch.tensor([conditioning]) / 32768)[0]
     nearest = ((log_sigma - np.log(SCALE_MIN)) / LOG_SCALE_STEP).round().clamp(0, SCALE_LEVELS - 1)
     assert ((exact - nearest).abs() <= 1).all()
     assert (exact == nearest).float().mean() > 0.95
+
+
+CPU = torch.device("cpu")
+OPTIONS = TrainingOptions(
+    max_steps=40, batch=4, patch=64, lr=3e-3, warmup_steps=10, decay=0.5, bf16=False
+)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("macaw.png", "lighthouse.png"):
+        shutil.copy(TESTS / "pictures" / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(photographs: Path) -> PictureStore:
+    return PictureStore([photographs], 64, CPU)
+
+
+@pytest.fixture(scope="module")
+def fresh(store: PictureStore) -> TrainingState:
+    """A run of the tiny model at its beginning."""
+    return new_state(TINY, store, OPTIONS, CPU)
+
+
+def started(fresh: TrainingState, store: PictureStore, options: TrainingOptions) -> TrainingState:
+    return new_state(TINY, store, options, CPU, copy.deepcopy(fresh.model))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    optimizer: str, fresh: TrainingState, store: PictureStore, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = dataclasses.replace(OPTIONS, optimizer=optimizer, patch=32, final_patch=64)
+    runs = [tmp_path / "through", tmp_path / "interrupted"]
+    for run in runs:
+        run.mkdir()
+    through = started(fresh, store, options)
+    assert run_loop(through, options, runs[0], False)
+
+    drawn = CropSampler.batch
+
+    def interrupt(sampler: CropSampler, count: int, size: int) -> torch.Tensor:
+        if interrupted.step == 27:
+            os.kill(os.getpid(), signal.SIGINT)
+        return drawn(sampler, count, size)
+
+    interrupted = started(fresh, store, options)
+    monkeypatch.setattr(CropSampler, "batch", interrupt)
+    assert not run_loop(interrupted, options, runs[1], False)
+    monkeypatch.undo()
+    resumed = load_checkpoint(runs[1] / CHECKPOINT, store, options, CPU)
+    assert resumed.step == 28 and resumed.annealing
+    assert run_loop(resumed, options, runs[1], False)
+
+    assert resumed.patches == through.patches == 21 * 4 + 19 * 1
+    for networks in ("model", "ema"):
+        first, second = (getattr(state, networks).state_dict() for state in (through, resumed))
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        start = fresh.model.state_dict()
+        assert any(not torch.equal(first[name], start[name]) for name in first)
+
+
+def test_two_processes_train_like_one(
+    fresh: TrainingState, photographs: Path, tmp_path: Path
+) -> None:
+    """The same crops, split; what differs is the noise that stands for rounding."""
+    trained = []
+    for processes in (1, 2):
+        run = tmp_path / str(processes)
+        run.mkdir()
+        result = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone",
+             "--nproc-per-node", str(processes), TESTS / "distributed_worker.py",
+             photographs, run, TINY.to_json(), "100"],
+            cwd=TESTS.parent, env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+            capture_output=True, text=True, timeout=600, check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        with (run / "log.csv").open() as log:
+            rows = list(csv.DictReader(log))
+        assert [row["patches"] for row in rows] == ["200", "400"]
+        parameters = torch.load(run / "model.pt", weights_only=True)
+        trained.append((rows, torch.cat([p.flatten() for p in parameters.values()])))
+    (rows, one), (same, two) = trained
+    for row, other in zip(rows, same, strict=True):
+        assert float(row["loss"]) == pytest.approx(float(other["loss"]), rel=0.02)
+    start = torch.cat([p.flatten() for p in fresh.model.state_dict().values()])
+    assert (one - two).norm() < 0.5 * (one - start).norm()
+
+
+def test_more_blocks_change_nothing_until_they_are_trained(fresh: TrainingState) -> None:
+    config = dataclasses.replace(
+        TINY, analysis_blocks=(2, 1), synthesis_blocks=(1, 3), context_blocks=1
+    )
+    larger = grown(fresh.model, config)
+    x, quality = torch.rand(2, 3, 80, 64), torch.tensor([[0.2], [0.9]])
+    with torch.no_grad():
+        before, after = (model.eval()(x, quality) for model in (fresh.model, larger))
+    assert sum(p.numel() for p in larger.parameters()) > sum(
+        p.numel() for p in fresh.model.parameters()
+    )
+    torch.testing.assert_close(after.x_hat, before.x_hat)
+    torch.testing.assert_close(after.y_bits, before.y_bits)
+    with pytest.raises(VrcodecError, match="more blocks"):
+        grown(fresh.model, dataclasses.replace(TINY, core=16))
+
+
+def test_final_phase_sees_the_integers_of_the_scale_path(fresh: TrainingState) -> None:
+    path = copy.deepcopy(fresh.model.scale_path)
+    z = torch.from_numpy(np.random.default_rng(1).integers(-9, 10, (1, TINY.hyper, 6, 5)))
+    path.fixed_point = True
+    log_sigma = path(z.float().requires_grad_(), torch.tensor([[0.75]]))
+    levels = ((log_sigma - np.log(SCALE_MIN)) / LOG_SCALE_STEP).round()
+    exact = FixedPointScalePath.from_float(path).indexes(z[0], (3 * 32768 // 4,))
+    rounded = levels.clamp(0, SCALE_LEVELS - 1)[0]
+    assert ((rounded - exact.long()).abs() <= 1).all()
+    assert (rounded == exact.long()).float().mean() > 0.999
+    log_sigma.sum().backward()
+    assert all(conv.weight.grad.abs().sum() > 0 for conv in path.convs)
+
+
+def test_losses_weigh_what_they_say() -> None:
+    """Of two errors of the same MSE, MS-SSIM minds one more; a mix does as it is told."""
+    x = 0.5 + 0.2 * torch.sin(torch.arange(192) / 9).expand(1, 3, 192, 192)
+    rows = torch.arange(192) // 16 % 2
+    errors = {
+        "blocks": (rows[:, None] ^ rows[None, :]).float() * 2 - 1,
+        "fine": (torch.arange(192)[:, None] + torch.arange(192)) % 2 * 2.0 - 1,
+    }
+
+    def loss(kind: str, error: str, quality: tuple[float, ...], ranges: object) -> float:
+        config = dataclasses.replace(TINY, lambda_ranges=ranges)  # type: ignore[arg-type]
+
+        def model(x: torch.Tensor, conditioning: torch.Tensor) -> types.SimpleNamespace:
+            return types.SimpleNamespace(x_hat=x + 0.04 * errors[error], bpp=torch.tensor([0.5]))
+
+        return float(rate_distortion_loss(
+            model, x, torch.tensor([quality]), config, 0.5, kind,  # type: ignore[arg-type]
+        )[0])
+
+    one = TINY.lambda_ranges
+    lam = (0.0006 * 0.5) ** 0.5
+    expected = (0.5 + lam * 255**2 * 0.04**2) / lam**0.5
+    assert loss("mse", "blocks", (0.5,), one) == pytest.approx(expected, rel=1e-3)
+    assert loss("mse", "fine", (0.5,), one) == pytest.approx(expected, rel=1e-3)
+    gap = loss("ms-ssim", "blocks", (0.1,), one) - loss("ms-ssim", "fine", (0.1,), one)
+    assert abs(gap) > 0.01
+    little, much = (
+        loss("mix", "blocks", (0.1, mu), MIX_RANGES) - loss("mix", "fine", (0.1, mu), MIX_RANGES)
+        for mu in (0.0, 0.9)
+    )
+    assert little == pytest.approx(0.1 * gap, rel=1e-2)
+    assert abs(much) > 10 * abs(little)
+
+
+def test_impossible_losses_are_refused() -> None:
+    two = dataclasses.replace(TINY, lambda_ranges=MIX_RANGES)
+    for kind, config, patch in (("mix", TINY, 256), ("mse", two, 256), ("ms-ssim", TINY, 128)):
+        with pytest.raises(VrcodecError, match="--loss"):
+            check_distortion(kind, config, patch)
+    check_distortion("mix", two, 192)
+
+
+def test_crops_are_parts_of_the_pictures(store: PictureStore) -> None:
+    sampler = CropSampler(store, Augmentation(rescale=0, grey=0, noise=0, synthetic=0), seed=5)
+    for crop in sampler.batch(6, 64):
+        found = False
+        for number in range(len(store)):
+            picture = store.picture(number)
+            for turned in (crop, crop.flip(2)):
+                target = (turned * 255).round().to(torch.uint8)
+                rows, columns = torch.nonzero(
+                    (picture[:, :-63, :-63] == target[:, :1, :1]).all(dim=0), as_tuple=True
+                )
+                found |= any(
+                    torch.equal(picture[:, r : r + 64, c : c + 64], target)
+                    for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
+                )
+        assert found
+
+
+def test_augmentation_makes_grey_and_reduced_crops(store: PictureStore) -> None:
+    grey = CropSampler(store, Augmentation(0, 1, 0, 0), 0).batch(3, 64)
+    assert torch.equal(grey[:, 0], grey[:, 1]) and torch.equal(grey[:, 1], grey[:, 2])
+    reduced = CropSampler(store, Augmentation(1, 0, 0, 0), 0).batch(8, 64)
+    plain = CropSampler(store, Augmentation(0, 0, 0, 0), 0).batch(8, 64)
+    assert reduced.shape == plain.shape == (8, 3, 64, 64)
+    assert float(reduced.min()) >= 0 and float(reduced.max()) <= 1

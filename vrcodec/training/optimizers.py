@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 NAMES = ("adamw", "muon")
 BETAS = (0.9, 0.98)
-SMALLEST_SIDE = 32
-"""Muon updates weights whose both sides, as matrices, have at least this many rows."""
+SMALLEST_SIDE = 8
+"""Muon updates matrices with at least as many rows and columns."""
 
 
 class MuonAdamW:
@@ -63,10 +63,10 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     """The weights of convolutions that Muon suits, and all other parameters."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        rows, columns = parameter.shape[0], parameter[0].numel()
-        suits = parameter.ndim == 4 and min(rows, columns) >= SMALLEST_SIDE
-        (matrices if suits and "film" not in name else rest).append(parameter)
+    for parameter in model.parameters():
+        dense = parameter.ndim == 4 and parameter.shape[1] > 1
+        suits = dense and min(len(parameter), parameter[0].numel()) >= SMALLEST_SIDE
+        (matrices if suits else rest).append(parameter)
     return matrices, rest
 
 

@@ -1,0 +1,27 @@
+"""One process of a tiny training run under torchrun; the first saves what it trained.
+
+Arguments: folder of pictures, folder of the run, configuration (JSON), steps.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from vrcodec.model.config import ModelConfig
+from vrcodec.training.data import PictureStore
+from vrcodec.training.distributed import World
+from vrcodec.training.loop import TrainingOptions, new_state, train
+
+pictures, run, config, steps = sys.argv[1:]
+torch.set_num_threads(1)
+world = World.join(torch.device("cpu"))
+options = TrainingOptions(
+    max_steps=int(steps), batch=4, patch=64, lr=3e-3, warmup_steps=10, bf16=False
+)
+store = PictureStore([Path(pictures)], options.patch, world.device)
+state = new_state(ModelConfig.from_json(config), store, options, world.device)
+train(state, options, Path(run), progress=False, world=world)
+if world.first:
+    torch.save(state.model.state_dict(), Path(run) / "model.pt")
+world.leave()
