@@ -118,7 +118,7 @@ class Encoding:
         weights_id: of those weights.
         choice: a quality or a target.
         best_effort: as for `rate_control.encode_to_target`.
-        strip: as for `Codec.encode`.
+        strip, effort: as for `Codec.encode`.
     """
 
     weights: Path | None
@@ -128,6 +128,7 @@ class Encoding:
     choice: float | Target
     best_effort: bool = False
     strip: bool = False
+    effort: int = 0
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -138,7 +139,7 @@ class Encoding:
             choice = ["quality", round(self.choice * CONDITIONING_ONE)]
         return provenance.settings_digest({
             "version": __version__, "weights": self.weights_id, "device": self.device,
-            "strip": self.strip, "choice": choice,
+            "strip": self.strip, "choice": choice, "effort": self.effort,
         })
 
     def mark_of(self, data: bytes) -> Mark | None:
@@ -161,9 +162,11 @@ class Encoding:
             mark = Mark(provenance.source_digest(source), self.digest).pack()
             picture = dataclasses.replace(picture, extras=picture.extras | {Extra.SOURCE: mark})
             if not isinstance(self.choice, Target):
-                data = codec.encode_picture(picture, conditioning_values(self.choice))
-                return data, picture.notes
-            result = encode_to_target(codec, picture, self.choice, self.best_effort)
+                values = conditioning_values(self.choice)
+                return codec.encode_picture(picture, values, self.effort), picture.notes
+            result = encode_to_target(
+                codec, picture, self.choice, self.best_effort, self.effort
+            )
             missed = () if result.reached else (f"{self.choice} is out of reach",)
             return result.data, picture.notes + missed
 

@@ -128,6 +128,14 @@ class EncoderSpans:
         """Where `coded` is in features computed from `z_seen` alone."""
         return feature_slice(self.coded, self.z_seen)
 
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which positions of `coded` an encoder may change: none that a neighbour looks at."""
+        before = CONTEXT_REACH if self.coded.start < self.tile.start else 0
+        after = CONTEXT_REACH if self.coded.stop > self.tile.stop else 0
+        positions = np.arange(self.coded.start, self.coded.stop)
+        return (positions >= self.tile.start + before) & (positions < self.tile.stop - after)
+
     @classmethod
     def of(cls, tile: Span, length: int, config: ModelConfig) -> EncoderSpans:
         """For a tile of a grid of `length` positions."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_QUALITY = 0.5
 
+
 class Quality(click.FloatRange):
     """A number from 0 to 1."""
 
@@ -96,6 +97,10 @@ class Positive(click.FloatRange):
 @click.option(
     "--best-effort", is_flag=True, help="Where a target is out of reach, come as near as possible."
 )
+@click.option(
+    "--effort", metavar="0..9", type=click.IntRange(0, 9), default=0, show_default=True,
+    help="Spend more time for fewer bits at equal quality.",
+)
 @common.output_option
 @common.device_option
 @common.weights_option
@@ -113,6 +118,7 @@ def encode(
     target_psnr: float | None,
     target_ms_ssim: float | None,
     best_effort: bool,
+    effort: int,
     output: str | None,
     device: str,
     weights: Path | None,
@@ -144,7 +150,7 @@ def encode(
 
         settings = batch.Encoding(
             weights, weights_id(weights or default_weights()), device,
-            max_pixels or image_io.MAX_PIXELS, choice, best_effort, strip,
+            max_pixels or image_io.MAX_PIXELS, choice, best_effort, strip, effort,
         )
         listing = folder.list(batch.PICTURES, ".vrc")
         folders.work_through(folder, listing, settings, overwrite, as_json)
@@ -161,12 +167,12 @@ def encode(
             common.say(f"{job.name}: {note}", err=True)
         with naming(job.name):
             if isinstance(choice, float):
-                data, chosen, reached = codec().encode(image, choice, strip), choice, True
+                data, chosen, reached = codec().encode(image, choice, strip, effort), choice, True
             else:
                 from vrcodec.rate_control import encode_to_target
 
                 picture = image_io.to_coded(image, strip)
-                result = encode_to_target(codec(), picture, choice, best_effort)
+                result = encode_to_target(codec(), picture, choice, best_effort, effort)
                 data, chosen, reached = result.data, result.quality, result.reached
         if not reached:
             common.say(f"{job.name}: {target} is out of reach", err=True)
