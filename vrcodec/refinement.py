@@ -34,7 +34,7 @@ from vrcodec.coding.tables import TableSet
 from vrcodec.model.linear_basis import PIXEL_GAIN
 from vrcodec.model.network import CompressionModel
 
-STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 45, 70)
+STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 40, 60)
 """Gradient steps of every effort."""
 MAX_EFFORT = len(STEPS) - 1
 RATE = (0.3, 0.05)
