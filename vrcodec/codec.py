@@ -285,13 +285,13 @@ class Codec:
                     across.coded.within(across.analysed, BLOCK),
                 )
                 indexes = self.scale_path.indexes(z_seen, conditioning)[:, at[0], at[1]]
-                window = Window(
+                part = Window(
                     x[..., coded[0], coded[1]], y, z_seen, at,
                     indexes[None].long().to(self.device),
                     torch.from_numpy(np.outer(down.free, across.free)).to(self.device),
                 )
                 y = refine(
-                    self.model, self._symbol_costs, window, vector, search.price, search.steps
+                    self.model, self._symbol_costs, part, vector, search.price, search.steps
                 )
             symbols = self.model.symbols(y, z_seen, vector, at)
         symbols = symbols[:, down.tile.within(down.coded), across.tile.within(across.coded)]

@@ -32,6 +32,8 @@ SIZE_SLACK = 0.005
 """A file this share under its limit is taken as the largest that fits."""
 FIDELITY_SLACK = 0.1
 """A picture this many dB over its target is taken as the smallest that reaches it."""
+RATE_SLOPE = 3.3 / CONDITIONING_ONE
+"""Expected rise of the logarithm of a file's size per position on the dial."""
 
 
 class Measure(enum.Enum):
@@ -121,6 +123,44 @@ def encode_to_target(
     """
     trials = _SizeTrials if target.measure.is_rate else _FidelityTrials
     return trials(codec, picture, target, effort).search(best_effort)
+
+
+def quality_for_total(
+    measure: Callable[[float], int], limit: int, best_effort: bool, start: float = 0.5
+) -> tuple[float, bool]:
+    """The largest quality at which many files together keep within a size, nearly.
+
+    Args:
+        measure: bytes of all files at a quality; called at most `MAX_ENCODES` times.
+        limit: bytes, never exceeded.
+        best_effort: take quality 0 where even that gives more.
+        start: the quality to look at first.
+
+    Returns:
+        A quality that was measured, to within `SIZE_SLACK` where the files allow, and whether
+        the limit is kept to.
+
+    Raises:
+        TargetError: it cannot be.
+    """
+    sizes: dict[int, int] = {}
+
+    def level(position: int) -> float:
+        sizes[position] = measure(position / CONDITIONING_ONE)
+        return math.log(max(1, sizes[position]))
+
+    position = largest_within(
+        level, math.log(limit), math.log(limit * (1 - SIZE_SLACK)),
+        round(start * CONDITIONING_ONE), RATE_SLOPE,
+    )
+    if position is not None:
+        return position / CONDITIONING_ONE, True
+    if best_effort:
+        return 0.0, False
+    raise TargetError(
+        f"{limit:,} bytes in all cannot be reached: quality 0 gives {sizes[0]:,} bytes "
+        "(--best-effort takes that)"
+    )
 
 
 def largest_within(
@@ -246,7 +286,7 @@ class _Trials:
 class _SizeTrials(_Trials):
     """Searches on the logarithm of what depends on the quality: all but the extra sections."""
 
-    _BPP_AT_ZERO, _SLOPE = 0.1, 3.3 / CONDITIONING_ONE
+    _BPP_AT_ZERO, _SLOPE = 0.1, RATE_SLOPE
 
     def achieved(self, data: bytes) -> float:
         return 8 * len(data) / self._pixels if self.target.measure is Measure.BPP else len(data)
