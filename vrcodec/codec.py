@@ -36,7 +36,7 @@ from vrcodec.errors import (
 from vrcodec.metrics import squared_error
 from vrcodec.model.config import BLOCK, LATENT_CHANNELS
 from vrcodec.model.loading import build
-from vrcodec.refinement import MAX_EFFORT, STEPS, SymbolCosts, Window, refine
+from vrcodec.refinement import MAX_EFFORT, STEPS, Search, SymbolCosts, Window, refine
 from vrcodec.tiling import DecoderSpans, EncoderSpans, Span
 from vrcodec.weights import BUCKETS, default_weights, load_weights
 
@@ -56,18 +56,10 @@ class Latents:
     indexes: NDArray[np.uint8]
 
 
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """How latents are refined: number of steps, and bits that a squared error is worth."""
-
-    steps: int
-    price: float
-
-
-_PRICE_REACH = CONDITIONING_ONE // 20
-
 MAX_WIDTH = 1 << 17
 """Sections are whole rows of latents: a wider picture would need memory for one without bound."""
+_PRICE_REACH = CONDITIONING_ONE // 20
+"""How far to either side on the dial the price of an error is measured."""
 
 
 class Codec:
@@ -290,9 +282,7 @@ class Codec:
                     indexes[None].long().to(self.device),
                     torch.from_numpy(np.outer(down.free, across.free)).to(self.device),
                 )
-                y = refine(
-                    self.model, self._symbol_costs, part, vector, search.price, search.steps
-                )
+                y = refine(self.model, self._symbol_costs, part, vector, search)
             symbols = self.model.symbols(y, z_seen, vector, at)
         symbols = symbols[:, down.tile.within(down.coded), across.tile.within(across.coded)]
         return symbols.short().cpu().numpy()

@@ -44,6 +44,19 @@ LEAK = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
+class Search:
+    """How latents are looked for.
+
+    Attributes:
+        steps: number of gradient steps.
+        price: bits that a squared error of 1, in 8-bit levels, summed over samples, is worth.
+    """
+
+    steps: int
+    price: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Window:
     """A part of a picture as it is refined.
 
@@ -83,16 +96,18 @@ class SymbolCosts:
 
 
 def refine(
-    model: CompressionModel, costs: SymbolCosts, window: Window, conditioning: Tensor,
-    price: float, steps: int,
+    model: CompressionModel,
+    costs: SymbolCosts,
+    window: Window,
+    conditioning: Tensor,
+    search: Search,
 ) -> Tensor:
     """Latents (1, 768, h, w) to be quantised instead of `window.y`, for a lower J.
 
     Args:
         conditioning: (1, K).
-        price: bits that a squared error of 1, in 8-bit levels, summed over samples, is worth.
-        steps: number of gradient steps.
     """
+    price, steps = search.price, search.steps
     with torch.no_grad():
         embedding, step = model.conditioning(conditioning), model.step(conditioning)
         features = model.mean_path(window.z[None].float(), embedding)
