@@ -50,18 +50,19 @@ __all__ = [
 ]
 
 
-def encode(image: Image.Image, quality: float = 0.5) -> bytes:
+def encode(image: Image.Image, quality: float = 0.5, effort: int = 0) -> bytes:
     """Compress a Pillow picture to the bytes of a .vrc file, with the released weights.
 
     Args:
         image: a picture of any mode.
         quality: 0 (smallest) to 1 (best).
+        effort: 0 (fastest) to 9 (fewest bits at equal quality).
 
     Raises:
         PictureError: the picture cannot be coded.
-        ValueError: quality is not in [0, 1].
+        ValueError: quality is not in [0, 1], or effort not one of 0 to 9.
     """
-    return _shared_codec().encode(image, quality)
+    return _shared_codec().encode(image, quality, effort=effort)
 
 
 def decode(data: bytes) -> Image.Image:

@@ -20,7 +20,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -31,7 +31,7 @@ from vrcodec.container import CONDITIONING_ONE, Extra
 from vrcodec.errors import VrcodecError, naming
 from vrcodec.files import os_error_text, read_bytes, remove_temporaries, write_atomically
 from vrcodec.provenance import Mark
-from vrcodec.rate_control import Target
+from vrcodec.rate_control import MAX_ENCODES, Target, quality_for_total
 
 if TYPE_CHECKING:
     from vrcodec.codec import Codec
@@ -45,6 +45,8 @@ PICTURES = frozenset({
 CODED = frozenset({".vrc"})
 """Names that end in one of these are taken for files to decode."""
 _QUEUED_PER_WORKER = 2
+_SAMPLE = 16
+"""Pictures, at least, that the first guess for a total is made from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +112,19 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
+class Total:
+    """A limit of all results of a run together.
+
+    Attributes:
+        bytes: never exceeded.
+        sources: digest of all pictures and their names, on which the common quality depends.
+    """
+
+    bytes: int
+    sources: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Encoding:
     """Settings of a run that encodes.
 
@@ -118,7 +133,8 @@ class Encoding:
         weights_id: of those weights.
         choice: a quality or a target.
         best_effort: as for `rate_control.encode_to_target`.
-        strip: as for `Codec.encode`.
+        strip, effort: as for `Codec.encode`.
+        total: what `choice`, then a quality, was found for; see `fit_total`.
     """
 
     weights: Path | None
@@ -128,17 +144,21 @@ class Encoding:
     choice: float | Target
     best_effort: bool = False
     strip: bool = False
+    effort: int = 0
+    total: Total | None = None
 
     @functools.cached_property
     def digest(self) -> bytes:
         """Digest of all settings that decide about the results, 8 bytes."""
-        if isinstance(self.choice, Target):
-            choice: list[Any] = [self.choice.measure.value, self.choice.value, self.best_effort]
+        if self.total:
+            choice: list[Any] = ["total", *dataclasses.astuple(self.total), self.best_effort]
+        elif isinstance(self.choice, Target):
+            choice = [self.choice.measure.value, self.choice.value, self.best_effort]
         else:
             choice = ["quality", round(self.choice * CONDITIONING_ONE)]
         return provenance.settings_digest({
             "version": __version__, "weights": self.weights_id, "device": self.device,
-            "strip": self.strip, "choice": choice,
+            "strip": self.strip, "choice": choice, "effort": self.effort,
         })
 
     def mark_of(self, data: bytes) -> Mark | None:
@@ -161,9 +181,11 @@ class Encoding:
             mark = Mark(provenance.source_digest(source), self.digest).pack()
             picture = dataclasses.replace(picture, extras=picture.extras | {Extra.SOURCE: mark})
             if not isinstance(self.choice, Target):
-                data = codec.encode_picture(picture, conditioning_values(self.choice))
-                return data, picture.notes
-            result = encode_to_target(codec, picture, self.choice, self.best_effort)
+                values = conditioning_values(self.choice, codec.weights.config.coefficients)
+                return codec.encode_picture(picture, values, self.effort), picture.notes
+            result = encode_to_target(
+                codec, picture, self.choice, self.best_effort, self.effort
+            )
             missed = () if result.reached else (f"{self.choice} is out of reach",)
             return result.data, picture.notes + missed
 
@@ -271,6 +293,100 @@ def state(task: Task, settings: Settings) -> State:
     return _look(task, settings)[0]
 
 
+def fit_total(
+    tasks: Sequence[Task],
+    settings: Encoding,
+    total: int,
+    jobs: int,
+    overwrite: bool = False,
+    measured: Callable[[], object] = lambda: None,
+) -> tuple[Encoding, bool]:
+    """Choose one quality for all pictures, so that their files together keep within a size.
+
+    Results of an earlier run with the same pictures and settings decide it at once; otherwise all
+    pictures are coded at several qualities, in worker processes, without writing anything. The
+    first guess comes from some of them, and with an effort the search is done without it first.
+    Pictures that fail, and files that may not be replaced, do not count.
+
+    Args:
+        tasks, jobs, overwrite: as for `run`.
+        settings: of the run; their choice does not matter.
+        total: the limit in bytes.
+        measured: called after every picture.
+
+    Returns:
+        Settings with the quality, and whether the limit is kept to.
+
+    Raises:
+        TargetError: it cannot be.
+        VrcodecError: the model cannot be loaded.
+    """
+    settings = with_total(tasks, settings, total)
+    decided = _quality_of_earlier_run(tasks, settings)
+    if decided is not None:
+        return dataclasses.replace(settings, choice=decided), True
+    workers = _Workers(settings, jobs, overwrite, write=False)
+
+    def bytes_of(some: Sequence[Task], effort: int) -> Callable[[float], int]:
+        def measure(quality: float) -> int:
+            workers.settings = dataclasses.replace(settings, choice=quality, effort=effort)
+            size = 0
+            for row in workers.work_through(some):
+                size += row.bytes or 0
+                measured()
+            return size
+
+        return measure
+
+    def search(
+        some: Sequence[Task], limit: int, start: float, effort: int = 0, nearest: bool = True
+    ) -> tuple[float, bool]:
+        return quality_for_total(bytes_of(some, effort), limit, nearest, start)
+
+    try:
+        quality, best_effort = 0.5, settings.best_effort
+        if len(tasks) >= _SAMPLE * MAX_ENCODES:
+            sample = tasks[:: len(tasks) // _SAMPLE]
+            share = _source_bytes(sample) / max(1, _source_bytes(tasks))
+            quality, _ = search(sample, max(1, round(total * share)), quality)
+        if settings.effort:
+            quality, _ = search(tasks, total, quality)
+        quality, kept = search(tasks, total, quality, settings.effort, best_effort)
+    finally:
+        workers.close()
+    return dataclasses.replace(settings, choice=quality), kept
+
+
+def with_total(tasks: Iterable[Task], settings: Encoding, total: int) -> Encoding:
+    """Settings for these pictures with a limit of their total; their quality is yet to be found."""
+    return dataclasses.replace(settings, total=Total(total, _sources_digest(tasks)))
+
+
+def _quality_of_earlier_run(tasks: Iterable[Task], settings: Encoding) -> float | None:
+    for task in tasks:
+        if os.path.exists(task.target):
+            result = read_bytes(Path(task.target))
+            mark = settings.mark_of(result)
+            if mark and mark.settings == settings.digest:
+                quality: float = container.describe(result)["quality"]
+                return quality
+    return None
+
+
+def _sources_digest(tasks: Iterable[Task]) -> str:
+    """Digest of the names and contents of all sources that can be read."""
+    digests = {}
+    for task in tasks:
+        with contextlib.suppress(VrcodecError):
+            source = read_bytes(Path(task.source))
+            digests[os.fsencode(task.target).hex()] = provenance.source_digest(source).hex()
+    return provenance.settings_digest(digests).hex()
+
+
+def _source_bytes(tasks: Iterable[Task]) -> int:
+    return sum(os.path.getsize(task.source) for task in tasks if os.path.isfile(task.source))
+
+
 def run(
     tasks: Iterable[Task], out: Path, settings: Settings, jobs: int, overwrite: bool = False
 ) -> Iterator[Row]:
@@ -301,12 +417,7 @@ def run(
         remove_temporaries(out)
         workers = _Workers(settings, jobs, overwrite)
         try:
-            for task in tasks:
-                while workers.full:
-                    yield from workers.results()
-                yield from workers.begin(task)
-            while workers.busy:
-                yield from workers.results()
+            yield from workers.work_through(tasks)
         finally:
             workers.close()
             remove_temporaries(out)
@@ -315,8 +426,10 @@ def run(
 class _Workers:
     """The processes, and what they are at."""
 
-    def __init__(self, settings: Settings, jobs: int, overwrite: bool) -> None:
-        self.settings, self.jobs, self.overwrite = settings, jobs, overwrite
+    def __init__(
+        self, settings: Settings, jobs: int, overwrite: bool, write: bool = True
+    ) -> None:
+        self.settings, self.jobs, self.overwrite, self.write = settings, jobs, overwrite, write
         self.pending: dict[Future[Row], Task] = {}
         self.suspects: deque[Task] = deque()
         self.pool = self._new_pool()
@@ -328,6 +441,15 @@ class _Workers:
     @property
     def busy(self) -> bool:
         return bool(self.pending or self.suspects)
+
+    def work_through(self, tasks: Iterable[Task]) -> Iterator[Row]:
+        """One row per task, as they come to an end."""
+        for task in tasks:
+            while self.full:
+                yield from self.results()
+            yield from self.begin(task)
+        while self.busy:
+            yield from self.results()
 
     def begin(self, task: Task) -> Iterator[Row]:
         """Hand a task out; a row at once where that needs no worker."""
@@ -343,7 +465,8 @@ class _Workers:
             yield Row(task.source, task.target, "failed", error=error_text)
         else:
             try:
-                future = self.pool.submit(_work, task, self.settings, found is not State.NEW)
+                replace = found is not State.NEW
+                future = self.pool.submit(_work, task, self.settings, replace, self.write)
             except BrokenProcessPool:
                 self.suspects.append(task)
             else:
@@ -440,15 +563,19 @@ def _codec(weights: Path | None, device: str, max_pixels: int) -> Codec:
     return Codec(weights, device, max_pixels)
 
 
-def _work(task: Task, settings: Settings, replace: bool) -> Row:
-    """Do a task, in a worker. Raises VrcodecError only where the model cannot be loaded."""
+def _work(task: Task, settings: Settings, replace: bool, write: bool) -> Row:
+    """Do a task, in a worker; without `write` only for the row.
+
+    Raises VrcodecError only where the model cannot be loaded.
+    """
     codec = _codec(settings.weights, settings.device, settings.max_pixels)
     start = time.perf_counter()
     try:
         source = read_bytes(Path(task.source))
         result, notes = settings.make(codec, source, task.source)
-        os.makedirs(os.path.dirname(task.target), exist_ok=True)
-        write_atomically(Path(task.target), result, replace)
+        if write:
+            os.makedirs(os.path.dirname(task.target), exist_ok=True)
+            write_atomically(Path(task.target), result, replace)
         facts = _row_facts(settings, source, result)
     except VrcodecError as error:
         return Row(task.source, task.target, "failed", error=str(error))

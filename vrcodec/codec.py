@@ -12,6 +12,7 @@ picture itself only the tile at work and the symbols of a few rows are in memory
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,8 +33,10 @@ from vrcodec.errors import (
     UnknownWeightsError,
     VrcodecError,
 )
+from vrcodec.metrics import squared_error
 from vrcodec.model.config import BLOCK, LATENT_CHANNELS
 from vrcodec.model.loading import build
+from vrcodec.refinement import MAX_EFFORT, STEPS, Search, SymbolCosts, Window, refine
 from vrcodec.tiling import DecoderSpans, EncoderSpans, Span
 from vrcodec.weights import BUCKETS, default_weights, load_weights
 
@@ -55,6 +58,8 @@ class Latents:
 
 MAX_WIDTH = 1 << 17
 """Sections are whole rows of latents: a wider picture would need memory for one without bound."""
+_PRICE_REACH = CONDITIONING_ONE // 20
+"""How far to either side on the dial the price of an error is measured."""
 
 
 class Codec:
@@ -94,38 +99,47 @@ class Codec:
         self.memory_format = memory_format
         self.model.to(memory_format=memory_format)  # type: ignore[call-overload]
 
-    def encode(self, image: Image.Image, quality: float = 0.5, strip: bool = False) -> bytes:
+    def encode(
+        self, image: Image.Image, quality: float = 0.5, strip: bool = False, effort: int = 0
+    ) -> bytes:
         """Compress a picture.
 
         Args:
             image: any Pillow picture; see image_io.py for what is kept of each mode.
             quality: 0 (smallest) to 1 (best), linear in the logarithm of lambda.
             strip: drop EXIF, XMP, the ICC profile and the resolution.
+            effort: 0 (fastest) to 9, more encoder time for fewer bits; see refinement.py.
 
         Returns:
             The contents of a .vrc file.
 
         Raises:
             PictureError: the picture cannot be read or exceeds `max_pixels`.
-            ValueError: quality is not in [0, 1].
+            ValueError: quality is not in [0, 1], or effort not one of 0 to 9.
         """
         self._check_pixels(*image.size)
         conditioning = conditioning_values(quality, self.weights.config.coefficients)
-        return self.encode_picture(image_io.to_coded(image, strip=strip), conditioning)
+        return self.encode_picture(image_io.to_coded(image, strip=strip), conditioning, effort)
 
     def encode_picture(
-        self, picture: image_io.CodedPicture, conditioning: tuple[int, ...]
+        self, picture: image_io.CodedPicture, conditioning: tuple[int, ...], effort: int = 0
     ) -> bytes:
         """The contents of a .vrc file for a prepared picture, at header values.
 
         What `image_io.to_coded` prepares serves every quality: prepare once, code often.
+        Raises ValueError for an effort that there is not.
         """
+        if effort not in range(MAX_EFFORT + 1):
+            raise ValueError(f"effort {effort} is not one of 0 to {MAX_EFFORT}")
         height, width = picture.pixels.shape[:2]
         header = Header(
             width, height, self.weights_id, conditioning, picture.grey, picture.sixteen_bit
         )
         z = self._empty_z(header)
-        bands = self._quantise(picture.pixels, conditioning, z)
+        search = None
+        if effort:
+            search = Search(STEPS[effort], self._price_of_error(picture.pixels, conditioning))
+        bands = self._quantise(picture.pixels, conditioning, z, search)
         z_body, y_bodies, crc = self._write(z, bands, header)
         return container.pack(Stream(header, z_body, y_bodies, crc, picture.extras))
 
@@ -209,21 +223,27 @@ class Codec:
         }
 
     def _quantise(
-        self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...], z: NDArray[np.int16]
+        self,
+        pixels: NDArray[np.uint8],
+        conditioning: tuple[int, ...],
+        z: NDArray[np.int16],
+        search: Search | None = None,
     ) -> Iterator[NDArray[np.int16]]:
         """Symbols of y from pixels (H, W, 3), a band (768, some rows, columns) at a time.
 
         Fills `z`, with every band as far as the scale indices of its rows need it.
         """
         rows, columns = (-(-side // BLOCK) for side in pixels.shape[:2])
-        config, vector = self.weights.config, self._vector(conditioning)
+        config = self.weights.config
         tile_rows, tile_columns = tiling.tiles(rows, columns, self.tile_side)
         across = [EncoderSpans.of(tile, columns, config) for tile in tile_columns]
         for tile in tile_rows:
             down = EncoderSpans.of(tile, rows, config)
             band = np.empty((LATENT_CHANNELS, len(tile), columns), dtype=np.int16)
             for right in across:
-                band[..., right.tile.at] = self._quantise_tile(pixels, z, down, right, vector)
+                band[..., right.tile.at] = self._quantise_tile(
+                    pixels, z, down, right, conditioning, search
+                )
             yield band
 
     def _quantise_tile(
@@ -232,9 +252,11 @@ class Codec:
         z: NDArray[np.int16],
         down: EncoderSpans,
         across: EncoderSpans,
-        vector: torch.Tensor,
+        conditioning: tuple[int, ...],
+        search: Search | None,
     ) -> NDArray[np.int16]:
         height, width = pixels.shape[:2]
+        vector = self._vector(conditioning)
         window = pixels[
             down.analysed.scaled(BLOCK, height).at, across.analysed.scaled(BLOCK, width).at
         ]
@@ -246,14 +268,57 @@ class Codec:
             z_made = self.model.hyper_symbols(y, vector)
             z_made = z_made[:, down.z.within(down.z_made), across.z.within(across.z_made)]
             z[:, down.z.at, across.z.at] = z_made.short().cpu().numpy()
-            symbols = self.model.symbols(
-                y[..., down.coded.within(down.y), across.coded.within(across.y)],
-                self._on_device(z[:, down.z_seen.at, across.z_seen.at]),
-                vector,
-                (down.features, across.features),
-            )
+            y = y[..., down.coded.within(down.y), across.coded.within(across.y)]
+            z_seen = self._on_device(z[:, down.z_seen.at, across.z_seen.at])
+            at = down.features, across.features
+            if search:
+                coded = (
+                    down.coded.within(down.analysed, BLOCK),
+                    across.coded.within(across.analysed, BLOCK),
+                )
+                indexes = self.scale_path.indexes(z_seen, conditioning)[:, at[0], at[1]]
+                config = self.weights.config
+                free = torch.from_numpy(np.outer(down.free(config), across.free(config)))
+                part = Window(
+                    x[..., coded[0], coded[1]], y, z_seen, at,
+                    indexes[None].long().to(self.device), free.to(self.device),
+                )
+                y = refine(self.model, self._symbol_costs, part, vector, search)
+            symbols = self.model.symbols(y, z_seen, vector, at)
         symbols = symbols[:, down.tile.within(down.coded), across.tile.within(across.coded)]
         return symbols.short().cpu().numpy()
+
+    def _price_of_error(
+        self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...]
+    ) -> float:
+        """What the dial pays, in bits, for one squared error less on this picture.
+
+        The slope of the picture's own rate-distortion curve, measured between a little less and
+        a little more quality, with errors in 8-bit levels. By trading at this price the latents
+        improve on the curve; with lambda, the price in training, they would only slide along
+        it wherever the weights' dial is steeper.
+        """
+        picture = image_io.CodedPicture(pixels, False, False, None, {}, ())
+        points = []
+        for shift in (-_PRICE_REACH, _PRICE_REACH):
+            first = min(max(conditioning[0] + shift, 0), CONDITIONING_ONE)
+            data = self.encode_picture(picture, (first, *conditioning[1:]))
+            decoded = np.empty_like(pixels)
+            z, sections = self._read(container.unpack(data))
+            self._reconstruct(z, sections, (first, *conditioning[1:]), decoded)
+            points.append((8 * len(data), squared_error(pixels, decoded)))
+        (fewer, larger), (more, smaller) = points
+        (trained, *_) = self.weights.config.loss_coefficients(
+            tuple(value / CONDITIONING_ONE for value in conditioning)
+        )
+        usual = trained / 3  # lambda is the price of the mean over three samples per pixel
+        if more <= fewer or larger <= smaller:
+            return usual
+        return min(max((more - fewer) / (larger - smaller), usual / 4), usual * 4)
+
+    @functools.cached_property
+    def _symbol_costs(self) -> SymbolCosts:
+        return SymbolCosts(self.weights.y_tables, self.device)
 
     def _write(
         self, z: NDArray[np.int16], bands: Iterable[NDArray[np.int16]], header: Header

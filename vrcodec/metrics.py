@@ -14,13 +14,19 @@ _STRIP_SAMPLES = 1 << 22
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """PSNR in dB over all pixels and channels of two 8-bit pictures; 100 if they are equal."""
+    total = squared_error(a, b)
+    return min(100.0, 10 * math.log10(255**2 * a.size / total)) if total else 100.0
+
+
+def squared_error(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
+    """Sum of squared differences over all pixels and channels of two 8-bit pictures."""
     rows = max(1, _STRIP_SAMPLES // max(1, a[:1].size))
     total = 0
     for top in range(0, len(a), rows):
         strip = slice(top, top + rows)
         difference = np.subtract(a[strip], b[strip], dtype=np.int32)
         total += int(np.square(difference).sum(dtype=np.int64))
-    return min(100.0, 10 * math.log10(255**2 * a.size / total)) if total else 100.0
+    return total
 
 
 def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
 MAX_ENCODES = 8
 """Files made for one picture, at most."""
+MAX_CORRECTIONS = 4
+"""Files made with effort for one picture, at most, once the quality without it is known."""
 SIZE_SLACK = 0.005
 """A file this share under its limit is taken as the largest that fits."""
 FIDELITY_SLACK = 0.1
 """A picture this many dB over its target is taken as the smallest that reaches it."""
+RATE_SLOPE = 3.3 / CONDITIONING_ONE
+"""Expected rise of the logarithm of a file's size per position on the dial."""
 
 
 class Measure(enum.Enum):
@@ -71,7 +75,7 @@ class Result:
         quality: where on the dial it is, 0 to 1.
         achieved: what the target measures, of this file.
         reached: False only for the nearest end of the dial, with `best_effort`.
-        encodes: how often the picture was coded.
+        encodes: how often the picture was coded, with any effort.
     """
 
     data: bytes
@@ -92,7 +96,11 @@ _DECIBELS_AT_ZERO = {Measure.PSNR: 28.0, Measure.MS_SSIM: 10.0}
 
 
 def encode_to_target(
-    codec: Codec, picture: CodedPicture, target: Target, best_effort: bool = False
+    codec: Codec,
+    picture: CodedPicture,
+    target: Target,
+    best_effort: bool = False,
+    effort: int = 0,
 ) -> Result:
     """Code a picture at the largest quality within a size, or at the smallest of a fidelity.
 
@@ -106,13 +114,53 @@ def encode_to_target(
         picture: from `image_io.to_coded`.
         target: what to keep to.
         best_effort: take quality 0 or 1 where the target cannot be reached.
+        effort: of the final file, as for `Codec.encode`. The quality is found without it and then
+            corrected; where that does not keep to the target, the file is one without effort.
 
     Raises:
         TargetError: it cannot be reached, or MS-SSIM is asked of a picture with a side of 160
             pixels or fewer.
     """
     trials = _SizeTrials if target.measure.is_rate else _FidelityTrials
-    return trials(codec, picture, target).search(best_effort)
+    return trials(codec, picture, target, effort).search(best_effort)
+
+
+def quality_for_total(
+    measure: Callable[[float], int], limit: int, best_effort: bool, start: float = 0.5
+) -> tuple[float, bool]:
+    """The largest quality at which many files together keep within a size, nearly.
+
+    Args:
+        measure: bytes of all files at a quality; called at most `MAX_ENCODES` times.
+        limit: bytes, never exceeded.
+        best_effort: take quality 0 where even that gives more.
+        start: the quality to look at first.
+
+    Returns:
+        A quality that was measured, to within `SIZE_SLACK` where the files allow, and whether
+        the limit is kept to.
+
+    Raises:
+        TargetError: it cannot be.
+    """
+    sizes: dict[int, int] = {}
+
+    def level(position: int) -> float:
+        sizes[position] = measure(position / CONDITIONING_ONE)
+        return math.log(max(1, sizes[position]))
+
+    position = largest_within(
+        level, math.log(limit), math.log(limit * (1 - SIZE_SLACK)),
+        round(start * CONDITIONING_ONE), RATE_SLOPE,
+    )
+    if position is not None:
+        return position / CONDITIONING_ONE, True
+    if best_effort:
+        return 0.0, False
+    raise TargetError(
+        f"{limit:,} bytes in all cannot be reached: quality 0 gives {sizes[0]:,} bytes "
+        "(--best-effort takes that)"
+    )
 
 
 def largest_within(
@@ -176,28 +224,58 @@ def _slope(a: tuple[int, float], b: tuple[int, float], expected: float) -> float
 class _Trials:
     """Files of one picture by position on the dial, or on the reversed dial."""
 
-    def __init__(self, codec: Codec, picture: CodedPicture, target: Target) -> None:
+    def __init__(
+        self, codec: Codec, picture: CodedPicture, target: Target, effort: int
+    ) -> None:
         self.codec, self.picture, self.target = codec, picture, target
-        self.files: dict[int, tuple[bytes, float]] = {}
+        self.effort = effort
+        self.files: dict[tuple[int, int], tuple[bytes, float]] = {}
 
-    def file(self, value: int) -> tuple[bytes, float]:
+    def file(self, value: int, effort: int = 0) -> tuple[bytes, float]:
         """The file at a conditioning value, and its achievement."""
-        if value not in self.files:
-            data = self.codec.encode_picture(self.picture, (value,))
-            self.files[value] = data, self.achieved(data)
-        return self.files[value]
+        if (value, effort) not in self.files:
+            data = self.codec.encode_picture(self.picture, (value,), effort)
+            self.files[value, effort] = data, self.achieved(data)
+        return self.files[value, effort]
 
     def achieved(self, data: bytes) -> float:
         raise NotImplementedError
 
-    def result(self, value: int, reached: bool) -> Result:
-        data, achieved = self.file(value)
+    def finish(
+        self, position: int, measure: Callable[[int, int], float], limit: float, enough: float,
+        slope: float,
+    ) -> tuple[int, int]:
+        """Where the result is, position and effort, from what was found without effort.
+
+        Args:
+            measure: value at a position, with an effort.
+            limit, enough, slope: as for `largest_within`.
+        """
+        if not self.effort:
+            return position, 0
+        found = position, 0
+        within = -math.inf
+        for _ in range(MAX_CORRECTIONS):
+            value = measure(position, self.effort)
+            if within < value <= limit:
+                found, within = (position, self.effort), value
+            if enough <= value <= limit:
+                break
+            step = round(((limit + enough) / 2 - value) / slope)
+            ahead = min(max(position + step, 0), CONDITIONING_ONE)
+            if ahead == position:
+                break
+            position = ahead
+        return found
+
+    def result(self, value: int, reached: bool, effort: int = 0) -> Result:
+        data, achieved = self.file(value, effort)
         return Result(data, value / CONDITIONING_ONE, achieved, reached, len(self.files))
 
     def unreachable(self, end: int, best_effort: bool) -> Result:
         result = self.result(end, reached=False)
         if best_effort:
-            return result
+            return self.result(end, False, self.effort)
         best = Target(self.target.measure, result.achieved)
         raise TargetError(
             f"{self.target} cannot be reached: quality {result.quality:.0f} gives {best} "
@@ -208,7 +286,7 @@ class _Trials:
 class _SizeTrials(_Trials):
     """Searches on the logarithm of what depends on the quality: all but the extra sections."""
 
-    _BPP_AT_ZERO, _SLOPE = 0.1, 3.3 / CONDITIONING_ONE
+    _BPP_AT_ZERO, _SLOPE = 0.1, RATE_SLOPE
 
     def achieved(self, data: bytes) -> float:
         return 8 * len(data) / self._pixels if self.target.measure is Measure.BPP else len(data)
@@ -230,17 +308,17 @@ class _SizeTrials(_Trials):
         def level(size: float) -> float:
             return math.log(max(1.0, size - fixed))
 
-        start = (level(limit) - math.log(self._BPP_AT_ZERO * self._pixels / 8)) / self._SLOPE
-        value = largest_within(
-            lambda value: level(len(self.file(value)[0])),
-            level(limit),
-            level(limit * (1 - SIZE_SLACK)),
-            round(min(max(start, 0.0), CONDITIONING_ONE)),
-            self._SLOPE,
-        )
+        start: float = (level(limit) - math.log(self._BPP_AT_ZERO * self._pixels / 8)) / self._SLOPE
+        def measure(value: int, effort: int = 0) -> float:
+            return level(len(self.file(value, effort)[0]))
+
+        within = level(limit), level(limit * (1 - SIZE_SLACK))
+        start = round(min(max(start, 0.0), CONDITIONING_ONE))
+        value = largest_within(measure, *within, start, self._SLOPE)
         if value is None:
             return self.unreachable(0, best_effort)
-        return self.result(value, reached=True)
+        value, effort = self.finish(value, measure, *within, self._SLOPE)
+        return self.result(value, True, effort)
 
 
 class _FidelityTrials(_Trials):
@@ -265,13 +343,14 @@ class _FidelityTrials(_Trials):
     def search(self, best_effort: bool) -> Result:
         wanted = self._decibels(self.target.value)
         start = (wanted - _DECIBELS_AT_ZERO[self.target.measure]) / self._SLOPE
-        position = largest_within(
-            lambda position: -self._decibels(self.file(CONDITIONING_ONE - position)[1]),
-            -wanted,
-            -wanted - FIDELITY_SLACK,
-            CONDITIONING_ONE - round(min(max(start, 0.0), CONDITIONING_ONE)),
-            self._SLOPE,
-        )
+
+        def measure(position: int, effort: int = 0) -> float:
+            return -self._decibels(self.file(CONDITIONING_ONE - position, effort)[1])
+
+        within = -wanted, -wanted - FIDELITY_SLACK
+        first = CONDITIONING_ONE - round(min(max(start, 0.0), CONDITIONING_ONE))
+        position = largest_within(measure, *within, first, self._SLOPE)
         if position is None:
             return self.unreachable(CONDITIONING_ONE, best_effort)
-        return self.result(CONDITIONING_ONE - position, reached=True)
+        position, effort = self.finish(position, measure, *within, self._SLOPE)
+        return self.result(CONDITIONING_ONE - position, True, effort)

@@ -137,6 +137,14 @@ class EncoderSpans:
         """Where `coded` is in features computed from `z_seen` alone."""
         return feature_slice(self.coded, self.z_seen)
 
+    def free(self, config: ModelConfig) -> NDArray[np.bool_]:
+        """Which positions of `coded` an encoder may change: none that a neighbour looks at."""
+        context = context_reach(config)
+        before = context if self.coded.start < self.tile.start else 0
+        after = context if self.coded.stop > self.tile.stop else 0
+        positions = np.arange(self.coded.start, self.coded.stop)
+        return (positions >= self.tile.start + before) & (positions < self.tile.stop - after)
+
     @classmethod
     def of(cls, tile: Span, length: int, config: ModelConfig) -> EncoderSpans:
         """For a tile of a grid of `length` positions."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,17 @@ import click
 
 from vrcodec import container
 from vrcodec.cli import common, folders
-from vrcodec.errors import naming
+from vrcodec.errors import VrcodecError, naming
+from vrcodec.files import check_target
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from vrcodec.codec import Codec
     from vrcodec.rate_control import Target
 
 DEFAULT_QUALITY = 0.5
+
 
 class Quality(click.FloatRange):
     """A number from 0 to 1."""
@@ -94,7 +101,17 @@ class Positive(click.FloatRange):
     "--target-ms-ssim", metavar="N", type=Positive(1), help="Smallest quality with this MS-SSIM."
 )
 @click.option(
+    "--target-total",
+    metavar="SIZE",
+    type=Size(),
+    help="One quality for all pictures, the largest with at most this many bytes together.",
+)
+@click.option(
     "--best-effort", is_flag=True, help="Where a target is out of reach, come as near as possible."
+)
+@click.option(
+    "--effort", metavar="0..9", type=click.IntRange(0, 9), default=0, show_default=True,
+    help="Spend more time for fewer bits at equal quality.",
 )
 @common.output_option
 @common.device_option
@@ -112,7 +129,9 @@ def encode(
     target_bpp: float | None,
     target_psnr: float | None,
     target_ms_ssim: float | None,
+    target_total: int | None,
     best_effort: bool,
+    effort: int,
     output: str | None,
     device: str,
     weights: Path | None,
@@ -131,7 +150,7 @@ def encode(
     targets = {
         "size": target_size, "bpp": target_bpp, "psnr": target_psnr, "ms-ssim": target_ms_ssim
     }
-    target = _target(quality, targets, best_effort)
+    target = _target(quality, targets, target_total, best_effort)
     choice: float | Target = DEFAULT_QUALITY if quality is None else quality
     if target:
         choice = target
@@ -144,29 +163,41 @@ def encode(
 
         settings = batch.Encoding(
             weights, weights_id(weights or default_weights()), device,
-            max_pixels or image_io.MAX_PIXELS, choice, best_effort, strip,
+            max_pixels or image_io.MAX_PIXELS, choice, best_effort, strip, effort,
         )
         listing = folder.list(batch.PICTURES, ".vrc")
+        if target_total:
+            settings = folders.fit_total(folder, listing, settings, target_total, overwrite)
         folders.work_through(folder, listing, settings, overwrite, as_json)
         return
     jobs = common.plan(inputs, output, ".vrc")
     codec = common.codec_loader(weights, device, max_pixels)
 
-    def work(job: common.Job) -> dict[str, Any]:
+    def open_input(job: common.Job) -> Image.Image:
         from vrcodec import image_io
 
         source = sys.stdin.buffer if job.source == "-" else Path(job.source)
-        image = image_io.open_picture(source, job.name, max_pixels or image_io.MAX_PIXELS)
+        return image_io.open_picture(source, job.name, max_pixels or image_io.MAX_PIXELS)
+
+    if target_total:
+        choice = _common_quality(
+            jobs, open_input, codec, target_total, best_effort, strip, effort, overwrite
+        )
+
+    def work(job: common.Job) -> dict[str, Any]:
+        from vrcodec import image_io
+
+        image = open_input(job)
         for note in image_io.notes(image):
             common.say(f"{job.name}: {note}", err=True)
         with naming(job.name):
             if isinstance(choice, float):
-                data, chosen, reached = codec().encode(image, choice, strip), choice, True
+                data, chosen, reached = codec().encode(image, choice, strip, effort), choice, True
             else:
                 from vrcodec.rate_control import encode_to_target
 
                 picture = image_io.to_coded(image, strip)
-                result = encode_to_target(codec(), picture, choice, best_effort)
+                result = encode_to_target(codec(), picture, choice, best_effort, effort)
                 data, chosen, reached = result.data, result.quality, result.reached
         if not reached:
             common.say(f"{job.name}: {target} is out of reach", err=True)
@@ -177,21 +208,25 @@ def encode(
         }
 
     def line(facts: dict[str, Any]) -> str:
-        found = f", quality {facts['quality']:.3f}" if target else ""
+        found = f", quality {facts['quality']:.3f}" if target or target_total else ""
         return f"{facts['bytes']:,} bytes, {facts['bpp']:.2f} bpp{found}"
 
     common.run_each(jobs, work, line, overwrite, as_json)
 
 
 def _target(
-    quality: float | None, targets: dict[str, float | None], best_effort: bool
+    quality: float | None,
+    targets: dict[str, float | None],
+    total: int | None,
+    best_effort: bool,
 ) -> Target | None:
-    """The one target that is given, None for a quality."""
+    """The one target that every file has; None for a quality, or a total."""
     given = {name: value for name, value in targets.items() if value is not None}
     names = ["--quality"] * (quality is not None) + [f"--target-{name}" for name in given]
+    names += ["--target-total"] * (total is not None)
     if len(names) > 1:
         raise click.UsageError(f"{names[0]} and {names[1]} exclude each other")
-    if best_effort and not given:
+    if best_effort and not given and total is None:
         raise click.UsageError("--best-effort is about a target, and there is none")
     if not given:
         return None
@@ -199,3 +234,41 @@ def _target(
 
     ((name, value),) = given.items()
     return Target(Measure(name), value)
+
+
+def _common_quality(
+    jobs: Sequence[common.Job],
+    open_input: Callable[[common.Job], Image.Image],
+    codec: Callable[[], Codec],
+    total: int,
+    best_effort: bool,
+    strip: bool,
+    effort: int,
+    overwrite: bool,
+) -> float:
+    """The quality at which all files that can be made have at most `total` bytes together."""
+    if any(job.source == "-" for job in jobs):
+        raise click.UsageError("--target-total reads its inputs several times: not from stdin")
+    from vrcodec.rate_control import quality_for_total
+
+    def measure(effort: int) -> Callable[[float], int]:
+        def size_at(quality: float) -> int:
+            size = 0
+            for job in jobs:
+                with contextlib.suppress(VrcodecError):
+                    if job.target != "-":
+                        check_target(Path(job.target), overwrite)
+                    size += len(codec().encode(open_input(job), quality, strip, effort))
+            return size
+
+        return size_at
+
+    try:
+        quality, kept = quality_for_total(measure(0), total, best_effort or effort > 0)
+        if effort:
+            quality, kept = quality_for_total(measure(effort), total, best_effort, quality)
+    except VrcodecError as error:
+        raise click.ClickException(str(error)) from error
+    if not kept:
+        common.say(f"{total:,} bytes in all is out of reach", err=True)
+    return quality

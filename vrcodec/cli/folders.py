@@ -20,7 +20,7 @@ from vrcodec.cli import common
 from vrcodec.files import check_target, write_atomically
 
 if TYPE_CHECKING:
-    from vrcodec.batch import Listing, Row, Settings
+    from vrcodec.batch import Encoding, Listing, Row, Settings
 
 MAX_DEFAULT_JOBS = 8
 _REPORTS = {".csv", ".json"}
@@ -98,6 +98,28 @@ def asked_for(
         Path(inputs[0]), Path(output), jobs=jobs or _default_jobs(), report=report,
         **folder_options,
     )
+
+
+def fit_total(
+    folder: Folder, listing: Listing, settings: Encoding, total: int, overwrite: bool
+) -> Encoding:
+    """Settings with the quality at which all results together have at most `total` bytes."""
+    from tqdm import tqdm
+
+    from vrcodec import batch
+
+    if folder.dry_run:
+        return batch.with_total(listing.tasks, settings, total)
+    with tqdm(
+        desc="looking for the quality", unit="picture", file=sys.stderr, leave=False,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        settings, kept = batch.fit_total(
+            listing.tasks, settings, total, folder.jobs, overwrite, bar.update
+        )
+    if not kept:
+        common.say(f"{total:,} bytes in all is out of reach", err=True)
+    return settings
 
 
 def work_through(

@@ -63,6 +63,12 @@ class TableSet:
 
     def bits(self, values: NDArray[np.integer], numbers: NDArray[np.integer]) -> float:
         """Ideal code length of values under their tables, escapes included."""
+        return float(self.each_bits(values, numbers).sum())
+
+    def each_bits(
+        self, values: NDArray[np.integer], numbers: NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Ideal code length of every value (flat) under its table, escapes included."""
         values = values.astype(np.int64).ravel()
         numbers = numbers.ravel()
         symbol = values - self.low[numbers]
@@ -70,9 +76,11 @@ class TableSet:
         escaped = (symbol < 0) | (symbol >= size)
         cost = -np.log2(_leaky_probabilities(self))
         at = self.starts[:-1][numbers] + np.where(escaped, size, symbol)
+        bits = cost[at]
         below, above = -symbol[escaped] - 1, symbol[escaped] - size[escaped]
         excess = np.where(symbol[escaped] < 0, below, above)
-        return float(cost[at].sum() + (5 + np.floor(np.log2(excess + 1))).sum())
+        bits[escaped] += 5 + np.floor(np.log2(excess + 1))
+        return bits
 
 
 def _leaky_probabilities(tables: TableSet) -> NDArray[np.float64]:

@@ -131,7 +131,7 @@ class CompressionModel(nn.Module):
             at: the rows and columns where y lies on four times z's grid.
         """
         embedding = self.conditioning(conditioning)
-        _, _, symbols = self._passes(
+        _, _, symbols = self.passes(
             self._features(z, embedding, at), conditioning, embedding,
             lambda mean, channels, step: torch.round((y[:, channels] - mean) / step).clamp(
                 -MAX_SYMBOL, MAX_SYMBOL
@@ -155,7 +155,7 @@ class CompressionModel(nn.Module):
         """
         embedding = self.conditioning(conditioning)
         given = symbols[None].float()
-        y_hat, _, _ = self._passes(
+        y_hat, _, _ = self.passes(
             self._features(z, embedding, at), conditioning, embedding,
             lambda mean, channels, step: given[:, channels],
         )
@@ -187,7 +187,7 @@ class CompressionModel(nn.Module):
         log_sigma = self.log_sigma(z_hat, conditioning)[..., :rows, :columns]
         features = self.mean_path(z_hat, embedding)[..., :rows, :columns]
 
-        y_hat, means, symbols = self._passes(
+        y_hat, means, symbols = self.passes(
             features, conditioning, embedding,
             lambda mean, channels, step: round_to_bits((y[:, channels] - mean) / step, 0),
         )
@@ -198,7 +198,7 @@ class CompressionModel(nn.Module):
         x_hat = x_hat[..., :height, :width]
         return ForwardOutput(x_hat, y_bits, z_bits, y_hat, z_hat, symbols, log_sigma)
 
-    def _passes(
+    def passes(
         self,
         features: Tensor,
         conditioning: Tensor,

@@ -1,0 +1,139 @@
+"""--effort through the real command line: fewer bits, the same decoder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import RunVrcodec
+from PIL import Image
+
+from vrcodec import image_io
+from vrcodec.codec import Codec, conditioning_values
+from vrcodec.metrics import squared_error
+from vrcodec.rate_control import Measure, Target, encode_to_target
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_weights: Path) -> Codec:
+    return Codec(tiny_weights, "cpu")
+
+
+def cost(codec: Codec, picture: image_io.CodedPicture, quality: float, effort: int) -> float:
+    """Bits and errors of a file, at the price the dial pays there."""
+    conditioning = conditioning_values(quality)
+    data = codec.encode_picture(picture, conditioning, effort)
+    decoded = np.asarray(codec.decode(data).convert("RGB"))
+    price = codec._price_of_error(picture.pixels, conditioning)
+    return 8 * len(data) + price * squared_error(picture.pixels, decoded)
+
+
+@pytest.mark.parametrize("quality", [0.2, 0.8])
+def test_more_effort_costs_less(codec: Codec, pictures: Path, quality: float) -> None:
+    picture = image_io.to_coded(Image.open(pictures / "macaw.png"))
+    costs = [cost(codec, picture, quality, effort) for effort in (0, 2, 5)]
+    assert costs[1] < 0.995 * costs[0]
+    assert costs[2] < costs[1]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.new("RGB", (70, 33), (9, 90, 200)),
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (1, 37, 3), np.uint8)),
+        Image.fromarray(np.random.default_rng(1).integers(0, 256, (50, 40), np.uint8)),
+    ],
+    ids=["flat", "line", "grey noise"],
+)
+@pytest.mark.parametrize("quality", [0.0, 1.0])
+def test_odd_pictures_never_cost_more(codec: Codec, picture: Image.Image, quality: float) -> None:
+    coded = image_io.to_coded(picture)
+    assert cost(codec, coded, quality, 3) <= 1.002 * cost(codec, coded, quality, 0)
+    assert codec.decode(codec.encode(picture, quality, effort=3)).mode == picture.mode
+
+
+def test_tiles_are_refined_each_for_itself(codec: Codec, tiny_weights: Path) -> None:
+    """What a tile changes no neighbour sees, so that tiles gain almost as much as the whole."""
+    random = np.random.default_rng(5)
+    small = Image.fromarray(random.integers(0, 256, (30, 40, 3), np.uint8))
+    picture = image_io.to_coded(small.resize((640, 480), Image.Resampling.BICUBIC))
+    tiled = Codec(tiny_weights, "cpu")
+    tiled.tile_side = 16
+    plain, whole = (cost(codec, picture, 0.5, effort) for effort in (0, 3))
+    in_tiles = cost(tiled, picture, 0.5, 3)
+    assert plain - in_tiles > 0.3 * (plain - whole) > 0
+
+
+def test_command_line(
+    run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path, tmp_path: Path
+) -> None:
+    def encode(name: str, *options: str) -> bytes:
+        target = tmp_path / name
+        result = run_vrcodec(
+            "encode", pictures / "macaw.png", "-o", target, "--weights", tiny_weights, *options
+        )
+        assert (result.returncode, result.stderr) == (0, b"")
+        return target.read_bytes()
+
+    plain = encode("plain.vrc")
+    assert encode("zero.vrc", "--effort", "0") == plain
+    refined = encode("refined.vrc", "--effort", "4")
+    assert refined != plain
+    assert encode("again.vrc", "--effort", "4") == refined
+    result = run_vrcodec("decode", tmp_path / "refined.vrc", "--weights", tiny_weights)
+    assert result.returncode == 0
+    source = np.asarray(Image.open(pictures / "macaw.png").convert("RGB"))
+    assert np.asarray(Image.open(tmp_path / "refined.png")).shape == source.shape
+
+
+def test_effort_is_a_setting_of_a_folder(
+    run_vrcodec: RunVrcodec, tiny_weights: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    Image.linear_gradient("L").resize((64, 48)).save(tmp_path / "in" / "a.png")
+    statuses = []
+    for effort in ("0", "3", "3"):
+        result = run_vrcodec(
+            "encode", tmp_path / "in", "-o", tmp_path / "out", "--weights", tiny_weights,
+            "--jobs", "1", "--effort", effort, "--report", tmp_path / "report.csv",
+        )
+        assert result.returncode == 0, result.stderr
+        (row,) = csv.DictReader((tmp_path / "report.csv").read_text().splitlines())
+        statuses.append(row["status"])
+    assert statuses == ["done", "done", "finished"]
+
+
+@pytest.mark.parametrize("limit", [3000, 6000])
+def test_sizes_are_kept_to(codec: Codec, pictures: Path, limit: int) -> None:
+    picture = image_io.to_coded(Image.open(pictures / "macaw.png"))
+    result = encode_to_target(codec, picture, Target(Measure.SIZE, limit), effort=2)
+    assert 0.97 * limit <= len(result.data) == result.achieved <= limit
+    value = conditioning_values(result.quality)
+    assert result.data == codec.encode_picture(picture, value, 2)
+
+
+def test_fidelity_is_reached(codec: Codec, pictures: Path) -> None:
+    picture = image_io.to_coded(Image.open(pictures / "macaw.png"))
+    target = Target(Measure.PSNR, 34)
+    plain = encode_to_target(codec, picture, target)
+    refined = encode_to_target(codec, picture, target, effort=5)
+    assert 34 <= refined.achieved <= 34.25
+    assert len(refined.data) < len(plain.data)
+
+
+@pytest.mark.parametrize("effort", ["10", "-1", "fast"])
+def test_other_efforts_are_exit_2(
+    run_vrcodec: RunVrcodec, pictures: Path, tmp_path: Path, effort: str
+) -> None:
+    result = run_vrcodec(
+        "encode", pictures / "macaw.png", "-o", tmp_path / "x.vrc", "--effort", effort
+    )
+    assert result.returncode == 2
+    assert "--effort" in result.stderr.decode().splitlines()[-1]
+
+
+def test_other_efforts_of_the_library(codec: Codec) -> None:
+    with pytest.raises(ValueError, match="effort 10 is not one of 0 to 9"):
+        codec.encode(Image.new("RGB", (16, 16)), effort=10)

@@ -1,0 +1,166 @@
+"""More encoder time for fewer bits: the latents of one picture, refined for this picture.
+
+The analysis transform guesses latents at once for every picture; the best ones for *this* picture
+are found by optimisation through the decoder's own networks (as in Yang, Bamler & Mandt,
+"Improving Inference for Neural Image Compression", NeurIPS 2020). What is minimised is
+
+    J = bits under the coder's tables + price x squared error of the decoded picture
+
+over the symbols of y; z stays. Symbols are integers, so every step is one of projected gradient
+descent with a straight-through gradient:
+
+1. the context passes quantise the present targets, each symbol to the one of its two neighbours
+   that is cheaper in bits + price x error (rate-distortion optimised quantisation), so that
+   means always follow what was decided before them;
+2. the gradient of the error with respect to the quantised latents, through the real synthesis,
+   moves the targets by a share (`RATE`) of a diagonal Newton step; they leak back towards what
+   they were quantised to (`LEAK`), which damps the strongly coupled directions.
+
+The best state met is returned. Its quantised latents are themselves the result: quantising
+them again, the ordinary way, gives its symbols, so that files stay ordinary and nothing here
+has to be exact.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vrcodec.coding.tables import TableSet
+from vrcodec.model.linear_basis import PIXEL_GAIN
+from vrcodec.model.network import CompressionModel
+
+STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 40, 60)
+"""Gradient steps of every effort."""
+MAX_EFFORT = len(STEPS) - 1
+RATE = (0.3, 0.05)
+"""Share of a Newton step that targets move by, at first and at last."""
+LEAK = 0.1
+"""Share of their distance to the quantised latents that targets lose in every step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How latents are looked for.
+
+    Attributes:
+        steps: number of gradient steps.
+        price: bits that a squared error of 1, in 8-bit levels, summed over samples, is worth.
+    """
+
+    steps: int
+    price: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A part of a picture as it is refined.
+
+    Attributes:
+        pixels: (1, 3, H, W) in [0, 1], what y stands for; beyond the picture's end left out.
+        y: (1, 768, h, w) in deviations, from the analysis.
+        z: integers (hyper, ...).
+        at: the rows and columns where y lies on four times z's grid.
+        indexes: (1, 768, h, w) int64, the table of every symbol.
+        free: (h, w), where latents may change.
+    """
+
+    pixels: Tensor
+    y: Tensor
+    z: Tensor
+    at: tuple[slice, slice]
+    indexes: Tensor
+    free: Tensor
+
+
+class SymbolCosts:
+    """Bits of symbols under the coder's tables, as a look-up on a device."""
+
+    def __init__(self, tables: TableSet, device: torch.device) -> None:
+        ends = tables.low.astype(np.int64) + tables.size
+        self.reach = int(max(ends.max(), -int(tables.low.min()))) + 1
+        values = np.arange(-self.reach, self.reach + 1)
+        each = tables.each_bits(
+            np.tile(values, len(tables)), np.repeat(np.arange(len(tables)), len(values))
+        )
+        self.bits = torch.from_numpy(each.astype(np.float32)).to(device)
+
+    def __call__(self, symbols: Tensor, indexes: Tensor) -> Tensor:
+        """Bits of every symbol, float or integer; beyond the last table's end those there."""
+        column = symbols.clamp(-self.reach, self.reach).long() + self.reach
+        return self.bits[indexes * (2 * self.reach + 1) + column]
+
+
+def refine(
+    model: CompressionModel,
+    costs: SymbolCosts,
+    window: Window,
+    conditioning: Tensor,
+    search: Search,
+) -> Tensor:
+    """Latents (1, 768, h, w) to be quantised instead of `window.y`, for a lower J.
+
+    Args:
+        conditioning: (1, K).
+    """
+    price, steps = search.price, search.steps
+    with torch.no_grad():
+        embedding, step = model.conditioning(conditioning), model.step(conditioning)
+        features = model.mean_path(window.z[None].float(), embedding)
+        features = features[..., window.at[0], window.at[1]]
+    steps_at = step[..., None, None]
+    # The second derivative of price x error, were the synthesis its DCT alone.
+    deviation = model.basis.deviation16[:, None, None]
+    curvature = 2 * price * (255 / PIXEL_GAIN * steps_at * deviation).square()
+    error = functools.partial(
+        _error, model, window.pixels, embedding=embedding, step=step
+    )
+    targets, best, lowest = window.y, window.y, float("inf")
+    for number in range(steps + 1):
+        def decide(
+            mean: Tensor, channels: slice, size: Tensor,
+            targets: Tensor = targets, plain: bool = number == 0,
+        ) -> Tensor:
+            exact = (targets[:, channels] - mean) / size
+            nearest = torch.round(exact)
+            if plain:
+                return nearest
+            low, tables = torch.floor(exact), window.indexes[:, channels]
+            half = curvature[:, channels] / 2
+            low_cost = costs(low, tables) + half * (exact - low).square()
+            high_cost = costs(low + 1, tables) + half * (low + 1 - exact).square()
+            return torch.where(window.free, low + (high_cost < low_cost), nearest)
+
+        with torch.no_grad():
+            y_hat, _, symbols = model.passes(features, conditioning, embedding, decide)
+            bits = costs(symbols, window.indexes).sum()
+        y_hat.requires_grad_()
+        squared = error(y_hat)
+        total = float(bits + price * squared.detach())
+        if total < lowest:
+            # Before any step the analysis' own latents are what gives these symbols.
+            lowest, best = total, y_hat.detach() if number else window.y
+        if number == steps:
+            break
+        (gradient,) = torch.autograd.grad(price * squared, y_hat)
+        y_hat = y_hat.detach()
+        rate = RATE[0] * (RATE[1] / RATE[0]) ** (number / steps)
+        newton = gradient * steps_at.square() / curvature
+        moved = targets - rate * newton + LEAK * (y_hat - targets)
+        targets = torch.where(window.free, moved, window.y)
+    return torch.where(window.free, best, window.y)
+
+
+def _error(
+    model: CompressionModel, pixels: Tensor, y_hat: Tensor, *, embedding: Tensor, step: Tensor
+) -> Tensor:
+    """Sum of squared errors, in 8-bit levels, of the picture that latents decode to."""
+    height, width = pixels.shape[-2:]
+    # A gradient needs no exactness; the symbols come from float32 means all the same.
+    with torch.autocast(y_hat.device.type, torch.bfloat16):
+        x_hat = model.synthesis(y_hat, embedding, step, model.basis)
+    return (255 * (x_hat[..., :height, :width].float() - pixels)).square().sum()
