@@ -20,16 +20,16 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vrcodec import __version__, container, provenance
+from vrcodec import __version__, container, provenance, storage
 from vrcodec.container import CONDITIONING_ONE, Extra
-from vrcodec.errors import VrcodecError, naming
-from vrcodec.files import os_error_text, read_bytes, remove_temporaries, write_atomically
+from vrcodec.errors import VrcodecError, WeightsError, naming
+from vrcodec.files import os_error_text, remove_temporaries
 from vrcodec.provenance import Mark
 from vrcodec.rate_control import Target
 
@@ -44,12 +44,13 @@ PICTURES = frozenset({
 """Names that end in one of these are taken for pictures to encode."""
 CODED = frozenset({".vrc"})
 """Names that end in one of these are taken for files to decode."""
+MAX_DEFAULT_JOBS = 8
 _QUEUED_PER_WORKER = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A file of the input folder, and what it becomes in the output folder."""
+    """A file of the input folder, and what it becomes in the output folder: paths or URLs."""
 
     source: str
     target: str
@@ -84,7 +85,7 @@ class Row:
     """What came of a task.
 
     Attributes:
-        input, output: paths.
+        input, output: paths or URLs.
         status: "done", "finished" (by an earlier run) or "failed".
         source_bytes, bytes: sizes of the two files.
         width, height: pixels.
@@ -208,11 +209,13 @@ class Decoding:
 
 
 Settings = Encoding | Decoding
+Engine = Callable[[Iterable[Task], Settings, int | None, bool], Iterator[Row]]
+"""What has tasks done by workers, as `processes` does; see there."""
 
 
 def list_folder(
-    folder: Path,
-    out: Path,
+    folder: str | Path,
+    out: str | Path,
     kinds: Collection[str],
     suffix: str,
     include: Sequence[str] = (),
@@ -222,11 +225,12 @@ def list_folder(
 
     The tree is mirrored, and each file's suffix is replaced; files that would collide, in any mix
     of upper and lower case, keep their whole names instead, with the new suffix after it. The
+    patterns do not change those names, so that runs with other patterns do not collide either. The
     output folder is left out where it lies inside.
 
     Args:
-        folder: the input; links to folders in it are not followed.
-        out: the output.
+        folder: the input, a path or URL; links to folders in it are not followed.
+        out: the output, likewise.
         kinds: suffixes of the wanted files, in lower case.
         suffix: of the results, with its dot.
         include: shell patterns of which a file must match one, if there are any. A pattern
@@ -236,33 +240,23 @@ def list_folder(
     Raises:
         VrcodecError: a folder cannot be read.
     """
-
-    def fail(error: OSError) -> None:
-        raise VrcodecError(f"{error.filename}: {os_error_text(error)}") from error
-
+    folder, out = str(folder), str(out)
     tasks: list[Task] = []
     others = left_out = 0
-    own = os.path.realpath(out)
-    inside = own != os.path.realpath(folder)
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = sorted(
-            name for name in folders
-            if not (inside and os.path.realpath(os.path.join(place, name)) == own)
-        )
-        below = os.path.relpath(place, folder)
-        wanted = []
-        for name in sorted(names):
-            if name.startswith("._") or os.path.splitext(name)[1].lower() not in kinds:
-                others += 1
-                continue
-            path = Path(below, name).as_posix()
+    for below, names in storage.walk(folder, out):
+        wanted = [
+            name for name in names
+            if os.path.splitext(name)[1].lower() in kinds and not name.startswith("._")
+            and not storage.is_special(storage.join(folder, below, name))
+        ]
+        others += len(names) - len(wanted)
+        for name, result in zip(wanted, _result_names(wanted, suffix), strict=True):
+            path = name if below == "." else f"{below}/{name}"
             if (include and not _matches(path, include)) or _matches(path, exclude):
                 left_out += 1
                 continue
-            wanted.append(name)
-        for name, result in zip(wanted, _result_names(wanted, suffix), strict=True):
-            target = os.path.normpath(os.path.join(out, below, result))
-            tasks.append(Task(os.path.join(place, name), target))
+            source, target = storage.join(folder, below, name), storage.join(out, below, result)
+            tasks.append(Task(source, target))
     return Listing(tasks, others, left_out)
 
 
@@ -272,19 +266,25 @@ def state(task: Task, settings: Settings) -> State:
 
 
 def run(
-    tasks: Iterable[Task], out: Path, settings: Settings, jobs: int, overwrite: bool = False
-) -> Iterator[Row]:
-    """Make all results that are not there yet, in worker processes of one thread each.
+    tasks: Iterable[Task],
+    out: str | Path,
+    settings: Settings,
+    jobs: int | None,
+    overwrite: bool = False,
+    engine: Engine | None = None,
+) -> Generator[Row, None, None]:
+    """Make all results that are not there yet, in workers of one thread each.
 
     A task that fails, even by the death of its worker, does not stop the others. Memory does not
     grow with the number of tasks.
 
     Args:
         tasks: from `list_folder`.
-        out: the output folder; made if it is missing.
+        out: the output folder, a path or URL; made if it is missing.
         settings: of the run.
-        jobs: number of worker processes.
+        jobs: number of workers; by default what the engine finds.
         overwrite: replace also files that no such run has made.
+        engine: what runs the workers; by default `processes`.
 
     Yields:
         One row per task, as they come to an end.
@@ -293,23 +293,64 @@ def run(
         VrcodecError: the output folder cannot be made, another run is at work in it, or the model
             cannot be loaded.
     """
+    with _alone_in(str(out)):
+        yield from (engine or processes)(tasks, settings, jobs, overwrite)
+
+
+def work(task: Task, settings: Settings, overwrite: bool) -> Row:
+    """Do a task, unless it is finished; what every engine has its workers do.
+
+    Raises:
+        VrcodecError: the model cannot be loaded. All else ends in the row.
+    """
+    start = time.perf_counter()
     try:
-        os.makedirs(out, exist_ok=True)
-    except OSError as error:
-        raise VrcodecError(f"{out}: {os_error_text(error)}") from error
-    with _alone_in(out):
-        remove_temporaries(out)
-        workers = _Workers(settings, jobs, overwrite)
-        try:
-            for task in tasks:
-                while workers.full:
-                    yield from workers.results()
-                yield from workers.begin(task)
-            while workers.busy:
+        found, facts = _look(task, settings)
+        if found is State.FOREIGN and not overwrite:
+            raise VrcodecError(f"{task.target}: exists (use --overwrite to replace it)")
+    except Exception as error:
+        return _failed(task, error)
+    if found is State.FINISHED:
+        return Row(task.source, task.target, "finished", **facts)
+    codec = _codec(settings)
+    try:
+        source = storage.read(task.source)
+        result, notes = settings.make(codec, source, task.source)
+        storage.write(task.target, result, replace=found is not State.NEW)
+        facts = _row_facts(settings, source, result)
+    except Exception as error:
+        return _failed(task, error)
+    seconds = round(time.perf_counter() - start, 3)
+    return Row(task.source, task.target, "done", **facts, seconds=seconds, notes=notes)
+
+
+def processes(
+    tasks: Iterable[Task], settings: Settings, jobs: int | None, overwrite: bool
+) -> Iterator[Row]:
+    """Have tasks done by processes on this machine; by default one per usable core, at most 8.
+
+    Yields:
+        A row for each, as they come to an end.
+    """
+    workers = _Workers(settings, jobs or default_jobs(), overwrite)
+    try:
+        for task in tasks:
+            while workers.full:
                 yield from workers.results()
-        finally:
-            workers.close()
-            remove_temporaries(out)
+            workers.begin(task)
+        while workers.busy:
+            yield from workers.results()
+    finally:
+        workers.close()
+
+
+def default_jobs() -> int:
+    """One worker per usable core, at most MAX_DEFAULT_JOBS."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, MAX_DEFAULT_JOBS)
 
 
 class _Workers:
@@ -329,25 +370,12 @@ class _Workers:
     def busy(self) -> bool:
         return bool(self.pending or self.suspects)
 
-    def begin(self, task: Task) -> Iterator[Row]:
-        """Hand a task out; a row at once where that needs no worker."""
+    def begin(self, task: Task) -> None:
+        """Hand a task out."""
         try:
-            found, facts = _look(task, self.settings)
-        except VrcodecError as error:
-            yield Row(task.source, task.target, "failed", error=str(error))
-            return
-        if found is State.FINISHED:
-            yield Row(task.source, task.target, "finished", **facts)
-        elif found is State.FOREIGN and not self.overwrite:
-            error_text = f"{task.target}: exists (use --overwrite to replace it)"
-            yield Row(task.source, task.target, "failed", error=error_text)
-        else:
-            try:
-                future = self.pool.submit(_work, task, self.settings, found is not State.NEW)
-            except BrokenProcessPool:
-                self.suspects.append(task)
-            else:
-                self.pending[future] = task
+            self.pending[self.pool.submit(work, task, self.settings, self.overwrite)] = task
+        except BrokenProcessPool:
+            self.suspects.append(task)
 
     def results(self) -> Iterator[Row]:
         """Rows of tasks that have come to an end; waits for at least one.
@@ -362,7 +390,7 @@ class _Workers:
         suspects, self.suspects = self.suspects, deque()
         self._renew_pool()
         for task in suspects:
-            yield from self.begin(task)
+            self.begin(task)
             yield from self._collect("ALL_COMPLETED")
             if self.suspects:
                 self.suspects.clear()
@@ -396,34 +424,38 @@ class _Workers:
 
 def _look(task: Task, settings: Settings) -> tuple[State, dict[str, Any]]:
     """The state of a task, and what a row says about a finished one."""
-    if not os.path.exists(task.target):
+    result = storage.read_if_there(task.target)
+    if result is None:
         return State.NEW, {}
-    if os.path.realpath(task.source) == os.path.realpath(task.target):
+    if storage.is_same(task.source, task.target):
         raise VrcodecError(f"{task.target}: is an input, and would be replaced")
-    result = read_bytes(Path(task.target))
     mark = settings.mark_of(result)
     if mark is None:
         return State.FOREIGN, {}
-    if mark.settings != settings.digest:
-        return State.CHANGED, {}
-    source = read_bytes(Path(task.source))
+    source = storage.read(task.source)
     if mark.source != provenance.source_digest(source):
+        # A source that is older than the result cannot have changed since: it is another one.
+        changed = storage.changed_since(task.source, task.target)
+        return (State.CHANGED if changed else State.FOREIGN), {}
+    if mark.settings != settings.digest:
         return State.CHANGED, {}
     return State.FINISHED, _row_facts(settings, source, result)
 
 
-def _start_worker() -> None:
-    """One thread, deaf to Ctrl-C, and never longer there than its parent."""
+def quieten() -> None:
+    """Keep what Pillow has to say about single files out of a worker's output."""
     import logging
     import warnings
 
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _start_worker() -> None:
+    """Deaf to Ctrl-C, and never longer there than its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    quieten()
 
 
 def _end_with_parent() -> None:
@@ -434,30 +466,24 @@ def _end_with_parent() -> None:
 
 
 @functools.lru_cache(1)
-def _codec(weights: Path | None, device: str, max_pixels: int) -> Codec:
+def _codec(settings: Settings) -> Codec:
+    """This worker's model, of one thread."""
+    import torch
+
     from vrcodec.codec import Codec
 
-    return Codec(weights, device, max_pixels)
+    torch.set_num_threads(1)
+    codec = Codec(settings.weights, settings.device, settings.max_pixels)
+    if isinstance(settings, Encoding) and codec.weights_id != settings.weights_id:
+        raise WeightsError(f"a worker has weights {codec.weights_id}, not {settings.weights_id}")
+    return codec
 
 
-def _work(task: Task, settings: Settings, replace: bool) -> Row:
-    """Do a task, in a worker. Raises VrcodecError only where the model cannot be loaded."""
-    codec = _codec(settings.weights, settings.device, settings.max_pixels)
-    start = time.perf_counter()
-    try:
-        source = read_bytes(Path(task.source))
-        result, notes = settings.make(codec, source, task.source)
-        os.makedirs(os.path.dirname(task.target), exist_ok=True)
-        write_atomically(Path(task.target), result, replace)
-        facts = _row_facts(settings, source, result)
-    except VrcodecError as error:
-        return Row(task.source, task.target, "failed", error=str(error))
-    except Exception as error:
-        text = " ".join(str(error).split())
-        text = f"{task.source}: {type(error).__name__}: {text}"
-        return Row(task.source, task.target, "failed", error=text)
-    seconds = round(time.perf_counter() - start, 3)
-    return Row(task.source, task.target, "done", **facts, seconds=seconds, notes=notes)
+def _failed(task: Task, error: Exception) -> Row:
+    text = str(error)
+    if not isinstance(error, VrcodecError):
+        text = f"{task.source}: {type(error).__name__}: {' '.join(text.split())}"
+    return Row(task.source, task.target, "failed", error=text)
 
 
 def _row_facts(settings: Settings, source: bytes, result: bytes) -> dict[str, Any]:
@@ -471,23 +497,30 @@ def _facts(coded: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Keep a second run out of the folder, where the system can; leaves no file."""
-    try:
-        import fcntl
-    except ImportError:
+def _alone_in(out: str) -> Iterator[None]:
+    """Make a folder, keep a second run out of it where the system can, and leave it clean."""
+    if storage.is_url(out):
         yield
         return
-    handle = os.open(out, os.O_RDONLY)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.makedirs(out, exist_ok=True)
+            with contextlib.suppress(ImportError):
+                import fcntl
+
+                handle = os.open(out, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
                 raise VrcodecError(f"{out}: another run is at work in this folder") from None
-        yield
-    finally:
-        os.close(handle)
+            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise VrcodecError(f"{out}: {os_error_text(error)}") from error
+        remove_temporaries(Path(out))
+        try:
+            yield
+        finally:
+            remove_temporaries(Path(out))
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:
