@@ -126,6 +126,30 @@ def test_patterns_choose_by_name_or_path(folder: Path, tmp_path: Path) -> None:
     assert listed(["*.png"], []) == (["one.png", "b/grey.png"], 2, 3)
     assert listed(["b/*"], ["*.webp"]) == (["b/grey.png"], 2, 4)
     assert listed(["*.png", "*.jpg"], ["b/*"]) == (["one.png", "two.jpg"], 2, 3)
+    tasks = batch.list_folder(folder, tmp_path / "out", batch.PICTURES, ".vrc", ["*.jpg"]).tasks
+    assert [Path(task.target).name for task in tasks] == ["two.jpg.vrc"]  # there is a two.PNG
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_are_no_pictures(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "link.png").symlink_to("one.png")
+    listing = batch.list_folder(folder, tmp_path / "out", batch.PICTURES, ".vrc")
+    names = {Path(task.source).name for task in listing.tasks}
+    assert {"gone.png", "link.png"} <= names and "pipe.png" not in names
+    assert listing.others == 3
+
+
+def test_paths_through_links_are_taken_as_given(
+    folder: Path, tmp_path: Path, settings: Encoding
+) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere/deep")
+    out = tmp_path / "link" / ".." / "out"
+    tasks = batch.list_folder(folder, out, batch.PICTURES, ".vrc", ["one.png"]).tasks
+    assert [row.status for row in batch.run(tasks, out, settings, 1)] == ["done"]
+    assert list(tree(tmp_path / "elsewhere" / "out")) == ["one.vrc"]
 
 
 # Whole runs
@@ -225,12 +249,31 @@ def test_changes_are_done_again_and_foreign_files_stay(
     assert qualities == {round(0.8 * 32768) / 32768}
 
 
+def test_results_of_another_folder_are_not_replaced(
+    folder: Path, tmp_path: Path, vrcodec: Vrcodec
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    picture(5).save(other / "one.png")
+    picture(6).save(other / "new.png")
+    vrcodec("encode", folder, "-o", out, "--jobs", "1")
+    first = tree(out)
+    result = vrcodec("encode", other, "-o", out, "--jobs", "1")
+    assert result.returncode == 1
+    error = f"Error: {out}/one.vrc: exists (use --overwrite to replace it)\n"
+    assert result.stderr.decode() == error
+    assert first.items() <= tree(out).items() and "new.vrc" in tree(out)
+    result = vrcodec("encode", other, "-o", out, "--jobs", "1", "--overwrite")
+    assert result.stdout.startswith(b"1 done, 1 finished before")
+    assert tree(out)["one.vrc"] != first["one.vrc"]
+
+
 def test_broken_pictures_do_not_stop_the_rest(
     folder: Path, tmp_path: Path, vrcodec: Vrcodec
 ) -> None:
     out, report = tmp_path / "out", tmp_path / "report.csv"
     (folder / "bad.png").write_bytes(b"junk")
-    (folder / "b" / "cut.png").write_bytes((folder / "one.png").read_bytes()[:900])
+    (folder / "b" / "cut\nhere.png").write_bytes((folder / "one.png").read_bytes()[:900])
     result = vrcodec(
         "encode", folder, "-o", out, "--jobs", "1", "--report", report, "--target-size", "700",
     )
@@ -238,7 +281,7 @@ def test_broken_pictures_do_not_stop_the_rest(
     lines = result.stderr.decode().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(f"Error: {folder}/bad.png: cannot be read")
-    assert lines[1].startswith(f"Error: {folder}/b/cut.png: cannot be read")
+    assert lines[1].startswith(f"Error: {folder}/b/cut\\nhere.png: cannot be read")
     assert b"5 done, 2 failed" in result.stdout
     coded = tree(out)
     assert len(coded) == 5 and all(len(data) <= 700 for data in coded.values())
@@ -466,6 +509,12 @@ def test_marks_change_nothing_that_is_seen(format: str, mode: str) -> None:
     assert (np.asarray(first) == np.asarray(second)).all()
     assert first.info.get("dpi") == second.info.get("dpi")
     assert len(marked) - len(plain) < 80
+    for position in (20, len(plain) // 2, len(plain) - 1):
+        edited = bytearray(marked)
+        edited[position] ^= 1
+        assert provenance.picture_mark(edited) is None
+    assert provenance.picture_mark(marked + b"\0") is None
+    assert provenance.picture_mark(marked[:-1]) is None
 
 
 def test_marks_of_other_files_are_none(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -29,6 +31,7 @@ from vrcodec.batch import Engine, Row, Settings, Task
 from vrcodec.errors import VrcodecError
 
 RETRIES = 2
+_CONNECT_SECONDS = 10
 _OBJECT_STORE_BYTES = 100 << 20
 
 
@@ -65,7 +68,7 @@ def on_ray(address: str | None = None) -> Engine:
 def _work_through(
     tasks: Iterable[Task], settings: Settings, jobs: int | None, overwrite: bool
 ) -> Iterator[Row]:
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayActorError, RayError, RayTaskError
     from ray.util import ActorPool
 
     pool = ActorPool(_coders(settings, jobs, overwrite))
@@ -76,11 +79,16 @@ def _work_through(
         return coder.work.remote(task)
 
     def results() -> Iterator[Row]:
+        if not pool.has_next():
+            raise VrcodecError("the Ray cluster has lost all workers")
         try:
             row = pool.get_next_unordered()
         except RayTaskError as error:  # raised by _Coder.work
             raise error.cause from None
-        except RayError:  # its worker died too often; the error does not say over which task
+        except RayError as error:  # its worker died too often; it does not say over which task
+            if isinstance(error, RayActorError) and error.actor_init_failed:
+                reason = str(error).strip().splitlines()[-1]
+                raise VrcodecError(f"a Ray worker cannot be started: {reason}") from None
             return
         del handed_out[row.input]
         yield row
@@ -146,6 +154,9 @@ def _connected(address: str | None, jobs: int | None) -> Iterator[None]:
             "object_store_memory": _OBJECT_STORE_BYTES,
         }
     try:
+        if re.fullmatch(r"[^/]+:\d+", address):  # Ray would wait for an absent one for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         ray.init(address, **options)
     except Exception as error:
         text = " ".join(str(error).split())

@@ -88,8 +88,9 @@ def mark_picture(data: bytes, format: str, mark: Mark) -> bytes:
 
 
 def _digest_around(data: bytes, text: re.Match[bytes]) -> bytes:
-    """Digest of a file but for a text in it, and the four bytes behind: a PNG chunk's checksum."""
-    return source_digest(data[: text.start()] + data[text.end() + 4 :])
+    """Digest of a file but for the place of this digest and, in PNG, the checksum behind that."""
+    end = text.end() + (4 if b"\0" in text[0] else 0)
+    return source_digest(data[: text.start(2)] + data[end:])
 
 
 def _with_text(data: bytes, format: str, body: bytes) -> bytes:

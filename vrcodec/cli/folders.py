@@ -139,12 +139,17 @@ def work_through(
     rows: list[Row] = []
     failures: list[str] = []
     start = time.perf_counter()
+    stdout = sys.stdout
     try:
         made = run(listing.tasks, folder.out, settings, folder.jobs, overwrite, folder.workers())
-        with contextlib.closing(made), tqdm(
-            total=len(listing.tasks), unit="picture", file=sys.stderr, leave=False,
-            disable=not sys.stderr.isatty(),
-        ) as bar:
+        with (
+            contextlib.redirect_stdout(sys.stderr),  # Ray prints notices
+            contextlib.closing(made),
+            tqdm(
+                total=len(listing.tasks), unit="picture", file=sys.stderr, leave=False,
+                disable=not sys.stderr.isatty(),
+            ) as bar,
+        ):
             for row in made:
                 totals[row.status] += 1
                 if row.error:
@@ -158,7 +163,7 @@ def work_through(
                 if folder.report:
                     rows.append(row)
                 if as_json:
-                    common.say(json.dumps(dataclasses.asdict(row)))
+                    common.say(json.dumps(dataclasses.asdict(row)), file=stdout)
                 bar.set_postfix_str(_speed(totals, time.perf_counter() - start), refresh=False)
                 bar.update()
     finally:
