@@ -9,15 +9,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RunVrcodec
+from conftest import MANY, RunVrcodec, Start, children, linux_only, picture, tree, wait_for
 from PIL import Image
 
 from vrcodec import batch, container, image_io, provenance
@@ -27,36 +24,8 @@ from vrcodec.container import Extra
 from vrcodec.errors import VrcodecError
 from vrcodec.files import remove_temporaries
 from vrcodec.provenance import Mark
-from vrcodec.weights import weights_id
 
-Tree = dict[str, bytes]
-Vrcodec = Callable[..., "subprocess.CompletedProcess[bytes]"]
-
-MANY = 40
 MARK = Mark(bytes(range(8)), bytes(range(100, 108)))
-
-
-def tree(folder: Path) -> Tree:
-    """All files below a folder, by path."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-
-
-def picture(seed: int, width: int = 72, height: int = 56) -> Image.Image:
-    """A smooth picture of its own for every seed."""
-    random = np.random.default_rng(seed)
-    small = Image.fromarray(random.integers(0, 256, (7, 9, 3), np.uint8))
-    return small.resize((width, height), Image.Resampling.BICUBIC)
-
-
-@pytest.fixture
-def vrcodec(run_vrcodec: RunVrcodec, tiny_weights: Path) -> Vrcodec:
-    """The command line with the tiny model on the CPU."""
-    return lambda *arguments, **options: run_vrcodec(
-        *arguments, "--weights", tiny_weights, "--device", "cpu", **options
-    )
 
 
 @pytest.fixture
@@ -73,23 +42,6 @@ def folder(tmp_path: Path) -> Path:
     (root / "b" / "notes.txt").write_text("none")
     (root / "b" / "._one.png").write_bytes(b"resource fork")
     return root
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough pictures for a run to be killed in its middle."""
-    root = tmp_path_factory.mktemp("many")
-    for number in range(MANY):
-        place = root / f"{number % 4}"
-        place.mkdir(exist_ok=True)
-        picture(number, 150 + number, 170).save(place / f"{number}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def settings(tiny_weights: Path) -> Encoding:
-    name = weights_id(tiny_weights)
-    return Encoding(tiny_weights, name, "cpu", image_io.MAX_PIXELS, 0.5)
 
 
 # Names
@@ -155,7 +107,7 @@ def test_paths_through_links_are_taken_as_given(
 # Whole runs
 
 
-def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: Vrcodec) -> None:
+def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: RunVrcodec) -> None:
     out, back = tmp_path / "out", tmp_path / "back"
     result = vrcodec("encode", folder, "-o", out, "--jobs", "1")
     assert (result.returncode, result.stderr) == (0, b"")
@@ -202,7 +154,7 @@ def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: 
 
 
 def test_changes_are_done_again_and_foreign_files_stay(
-    folder: Path, tmp_path: Path, vrcodec: Vrcodec
+    folder: Path, tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
     out = tmp_path / "out"
     assert vrcodec("encode", folder, "-o", out, "--jobs", "1").returncode == 0
@@ -250,7 +202,7 @@ def test_changes_are_done_again_and_foreign_files_stay(
 
 
 def test_results_of_another_folder_are_not_replaced(
-    folder: Path, tmp_path: Path, vrcodec: Vrcodec
+    folder: Path, tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
     other.mkdir()
@@ -269,7 +221,7 @@ def test_results_of_another_folder_are_not_replaced(
 
 
 def test_broken_pictures_do_not_stop_the_rest(
-    folder: Path, tmp_path: Path, vrcodec: Vrcodec
+    folder: Path, tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
     out, report = tmp_path / "out", tmp_path / "report.csv"
     (folder / "bad.png").write_bytes(b"junk")
@@ -313,17 +265,6 @@ def test_model_that_cannot_be_loaded_is_one_error(
 # Kill and resume
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def alive(pid: int) -> bool:
     """Whether a process is there, other than as the record of its end."""
     try:
@@ -332,36 +273,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.fixture
-def start(vrcodec_environment: dict[str, str], tiny_weights: Path) -> Iterator[Callable]:
-    """A function that starts the command line and leaves it running."""
-    processes = []
-
-    def run(*arguments: str | Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "vrcodec", *map(str, arguments), "--device", "cpu"]
-        process = subprocess.Popen(
-            [*command, "--weights", str(tiny_weights)], env=vrcodec_environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        processes.append(process)
-        return process
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-
-
 @linux_only
 @pytest.mark.parametrize(
     ("command", "kills"), [("encode", [("2", 1), ("1", 12)]), ("decode", [("2", 5)])]
 )
 def test_killed_runs_go_on_to_the_same_files(
-    command: str, kills: list[tuple[str, int]], many: Path, tmp_path: Path, start: Callable,
-    vrcodec: Vrcodec, tiny_weights: Path,
+    command: str, kills: list[tuple[str, int]], many: Path, tmp_path: Path, start: Start,
+    vrcodec: RunVrcodec, tiny_weights: Path,
 ) -> None:
     source = many
     if command == "decode":
@@ -397,7 +315,7 @@ def test_killed_runs_go_on_to_the_same_files(
 
 
 @linux_only
-def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Callable) -> None:
+def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Start) -> None:
     out = tmp_path / "out"
     process = start("encode", many, "-o", out, "--jobs", "2", "--json")
     wait_for(lambda: len(list(out.rglob("*.vrc"))) > 4)
@@ -415,7 +333,7 @@ def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Call
 
 @linux_only
 def test_interruption_is_exit_130_and_leaves_whole_files(
-    many: Path, tmp_path: Path, start: Callable
+    many: Path, tmp_path: Path, start: Start
 ) -> None:
     out = tmp_path / "out"
     process = start("encode", many, "-o", out, "--jobs", "1")

@@ -8,21 +8,19 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 import torch
-from test_batch import (  # noqa: F401 (fixtures)
-    Deadly, Vrcodec, children, linux_only, picture, settings, start, tree, vrcodec, wait_for,
-)
+from conftest import MANY, RunVrcodec, Start, children, linux_only, picture, tree, wait_for
+from test_batch import Deadly
 
 from vrcodec import batch, cluster, storage
 from vrcodec.batch import Encoding, Task
 from vrcodec.errors import VrcodecError
 
-MANY = 40
 BUCKET = """
 import os, fsspec
 from fsspec.implementations.dirfs import DirFileSystem
@@ -36,18 +34,6 @@ class Bucket(DirFileSystem):
 
 fsspec.register_implementation("bucket", Bucket)
 """
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough pictures for a worker to be killed in the middle of a run."""
-    root = tmp_path_factory.mktemp("many")
-    for number in range(MANY):
-        place = root / f"{number % 4}"
-        place.mkdir(exist_ok=True)
-        picture(number, 150 + number, 170).save(place / f"{number}.png")
-    (root / "0" / "broken.png").write_bytes(b"junk")
-    return root
 
 
 @pytest.fixture
@@ -67,18 +53,12 @@ def ray(
     ray.shutdown()
 
 
-def descendants(pid: int) -> Iterator[int]:
-    for child in children(pid):
-        yield child
-        yield from descendants(child)
-
-
 def coders(pid: int) -> list[int]:
-    """Processes of the actors that a command has started."""
+    """Processes of the actors that a command has started, itself or through Ray's processes."""
     found = []
-    for child in descendants(pid):
-        if b"_Coder" in Path(f"/proc/{child}/cmdline").read_bytes():
-            found.append(child)
+    for child in children(pid):
+        found += [child] if b"_Coder" in Path(f"/proc/{child}/cmdline").read_bytes() else []
+        found += coders(child)
     return found
 
 
@@ -87,9 +67,10 @@ def coders(pid: int) -> list[int]:
 
 @linux_only
 def test_ray_makes_the_same_files_though_a_worker_dies(
-    many: Path, tmp_path: Path, start: Callable, vrcodec: Vrcodec  # noqa: F811
+    many: Path, tmp_path: Path, start: Start, vrcodec: RunVrcodec
 ) -> None:
     pytest.importorskip("ray")
+    (many / "0" / "broken.png").write_bytes(b"junk")
     local, out = tmp_path / "local", tmp_path / "out"
     report, local_report = tmp_path / "report.json", tmp_path / "local.json"
     process = start(
@@ -111,8 +92,11 @@ def test_ray_makes_the_same_files_though_a_worker_dies(
     assert result.returncode == 1
     assert len(tree(out)) == MANY and tree(out) == tree(local)
     rows, local_rows = (
-        [row | {"seconds": 0, "output": os.path.basename(row["output"])} for row in json.loads(
-            path.read_text())] for path in (report, local_report)
+        [
+            row | {"seconds": 0, "output": os.path.basename(row["output"])}
+            for row in json.loads(path.read_text())
+        ]
+        for path in (report, local_report)
     )
     assert rows == local_rows
     result = vrcodec("encode", many, "-o", out, "--jobs", "1")
@@ -120,7 +104,7 @@ def test_ray_makes_the_same_files_though_a_worker_dies(
 
 
 def test_ray_gives_up_on_deadly_pictures_only(
-    ray: object, tmp_path: Path, settings: Encoding  # noqa: F811
+    ray: object, tmp_path: Path, settings: Encoding
 ) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -141,7 +125,7 @@ def test_ray_gives_up_on_deadly_pictures_only(
 
 
 def test_ray_that_is_missing_is_one_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vrcodec: Vrcodec  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
     with socket.socket() as port:  # bound, but nobody listens
         port.bind(("127.0.0.1", 0))
@@ -171,7 +155,7 @@ def bucket(tmp_path: Path, vrcodec_environment: dict[str, str]) -> dict[str, str
 
 
 def test_urls_are_folders_like_any_other(
-    bucket: dict[str, str], tmp_path: Path, vrcodec: Vrcodec  # noqa: F811
+    bucket: dict[str, str], tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
     photos = tmp_path / "bucket" / "my" / "photos"
     (photos / "b").mkdir(parents=True)
@@ -210,7 +194,7 @@ def test_urls_are_folders_like_any_other(
     ],
 )
 def test_impossible_urls_are_one_error(
-    source: str, out: str, code: int, error: str, tmp_path: Path, vrcodec: Vrcodec  # noqa: F811
+    source: str, out: str, code: int, error: str, tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
     picture(1).save(tmp_path / "one.png")
     result = vrcodec("encode", source, "-o", out, cwd=tmp_path)
@@ -219,7 +203,7 @@ def test_impossible_urls_are_one_error(
     assert list(tree(tmp_path)) == ["one.png"]
 
 
-def test_work_on_a_store_in_memory(settings: Encoding) -> None:  # noqa: F811
+def test_work_on_a_store_in_memory(settings: Encoding) -> None:
     store = fsspec.filesystem("memory")
     for number in range(2):
         buffer = io.BytesIO()
