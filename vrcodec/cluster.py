@@ -50,7 +50,6 @@ def on_ray(address: str | None = None) -> Engine:
         VrcodecError: Ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray  # noqa: F401
     except ImportError:
@@ -126,6 +125,8 @@ def _coders(settings: Settings, jobs: int | None, overwrite: bool) -> list[Any]:
     """Handles of new actors."""
     import ray
 
+    if settings.device.startswith("cuda:"):
+        raise VrcodecError(f"--device {settings.device}: Ray deals out the GPUs; say cuda")
     resources = ray.cluster_resources()
     on_gpu = settings.device == "cuda" or (settings.device == "auto" and "GPU" in resources)
     number = jobs or int(resources.get("GPU" if on_gpu else "CPU", 0))
