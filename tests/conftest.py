@@ -1,18 +1,59 @@
-"""Fixtures shared by the tests."""
+"""What the tests share: fixtures, pictures, processes to watch."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from vrcodec import image_io
+from vrcodec.batch import Encoding
+from vrcodec.weights import weights_id
 
 TESTS = Path(__file__).resolve().parent
 
 RunVrcodec = Callable[..., "subprocess.CompletedProcess[bytes]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+Tree = dict[str, bytes]
+
+MANY = 40
+
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+
+def tree(folder: Path) -> Tree:
+    """All files below a folder, by path."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def picture(seed: int, width: int = 72, height: int = 56) -> Image.Image:
+    """A smooth picture of its own for every seed."""
+    random = np.random.default_rng(seed)
+    small = Image.fromarray(random.integers(0, 256, (7, 9, 3), np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started. Linux only."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something has come true; fail when that takes too long."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +87,49 @@ def run_vrcodec(vrcodec_environment: dict[str, str]) -> RunVrcodec:
         return subprocess.run(command, **settings)
 
     return run
+
+
+@pytest.fixture
+def vrcodec(run_vrcodec: RunVrcodec, tiny_weights: Path) -> RunVrcodec:
+    """The command line with the tiny model on the CPU."""
+    return lambda *arguments, **options: run_vrcodec(
+        *arguments, "--weights", tiny_weights, "--device", "cpu", **options
+    )
+
+
+@pytest.fixture
+def start(vrcodec_environment: dict[str, str], tiny_weights: Path) -> Iterator[Start]:
+    """A function that starts the command line and leaves it running."""
+    processes = []
+
+    def run(*arguments: str | Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "vrcodec", *map(str, arguments), "--device", "cpu"]
+        process = subprocess.Popen(
+            [*command, "--weights", str(tiny_weights)], env=vrcodec_environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough pictures for a run to be killed in its middle."""
+    root = tmp_path_factory.mktemp("many")
+    for number in range(MANY):
+        place = root / f"{number % 4}"
+        place.mkdir(exist_ok=True)
+        picture(number, 150 + number, 170).save(place / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_weights: Path) -> Encoding:
+    """Of a batch run that encodes with the tiny model on the CPU."""
+    name = weights_id(tiny_weights)
+    return Encoding(tiny_weights, name, "cpu", image_io.MAX_PIXELS, 0.5)

@@ -9,15 +9,12 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RunVrcodec
+from conftest import MANY, RunVrcodec, Start, children, linux_only, picture, tree, wait_for
 from PIL import Image
 
 from vrcodec import batch, container, image_io, provenance
@@ -27,36 +24,8 @@ from vrcodec.container import Extra
 from vrcodec.errors import VrcodecError
 from vrcodec.files import remove_temporaries
 from vrcodec.provenance import Mark
-from vrcodec.weights import weights_id
 
-Tree = dict[str, bytes]
-Vrcodec = Callable[..., "subprocess.CompletedProcess[bytes]"]
-
-MANY = 40
 MARK = Mark(bytes(range(8)), bytes(range(100, 108)))
-
-
-def tree(folder: Path) -> Tree:
-    """All files below a folder, by path."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-
-
-def picture(seed: int, width: int = 72, height: int = 56) -> Image.Image:
-    """A smooth picture of its own for every seed."""
-    random = np.random.default_rng(seed)
-    small = Image.fromarray(random.integers(0, 256, (7, 9, 3), np.uint8))
-    return small.resize((width, height), Image.Resampling.BICUBIC)
-
-
-@pytest.fixture
-def vrcodec(run_vrcodec: RunVrcodec, tiny_weights: Path) -> Vrcodec:
-    """The command line with the tiny model on the CPU."""
-    return lambda *arguments, **options: run_vrcodec(
-        *arguments, "--weights", tiny_weights, "--device", "cpu", **options
-    )
 
 
 @pytest.fixture
@@ -73,23 +42,6 @@ def folder(tmp_path: Path) -> Path:
     (root / "b" / "notes.txt").write_text("none")
     (root / "b" / "._one.png").write_bytes(b"resource fork")
     return root
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough pictures for a run to be killed in its middle."""
-    root = tmp_path_factory.mktemp("many")
-    for number in range(MANY):
-        place = root / f"{number % 4}"
-        place.mkdir(exist_ok=True)
-        picture(number, 150 + number, 170).save(place / f"{number}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def settings(tiny_weights: Path) -> Encoding:
-    name = weights_id(tiny_weights)
-    return Encoding(tiny_weights, name, "cpu", image_io.MAX_PIXELS, 0.5)
 
 
 # Names
@@ -126,12 +78,36 @@ def test_patterns_choose_by_name_or_path(folder: Path, tmp_path: Path) -> None:
     assert listed(["*.png"], []) == (["one.png", "b/grey.png"], 2, 3)
     assert listed(["b/*"], ["*.webp"]) == (["b/grey.png"], 2, 4)
     assert listed(["*.png", "*.jpg"], ["b/*"]) == (["one.png", "two.jpg"], 2, 3)
+    tasks = batch.list_folder(folder, tmp_path / "out", batch.PICTURES, ".vrc", ["*.jpg"]).tasks
+    assert [Path(task.target).name for task in tasks] == ["two.jpg.vrc"]  # there is a two.PNG
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_are_no_pictures(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "link.png").symlink_to("one.png")
+    listing = batch.list_folder(folder, tmp_path / "out", batch.PICTURES, ".vrc")
+    names = {Path(task.source).name for task in listing.tasks}
+    assert {"gone.png", "link.png"} <= names and "pipe.png" not in names
+    assert listing.others == 3
+
+
+def test_paths_through_links_are_taken_as_given(
+    folder: Path, tmp_path: Path, settings: Encoding
+) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere/deep")
+    out = tmp_path / "link" / ".." / "out"
+    tasks = batch.list_folder(folder, out, batch.PICTURES, ".vrc", ["one.png"]).tasks
+    assert [row.status for row in batch.run(tasks, out, settings, 1)] == ["done"]
+    assert list(tree(tmp_path / "elsewhere" / "out")) == ["one.vrc"]
 
 
 # Whole runs
 
 
-def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: Vrcodec) -> None:
+def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: RunVrcodec) -> None:
     out, back = tmp_path / "out", tmp_path / "back"
     result = vrcodec("encode", folder, "-o", out, "--jobs", "1")
     assert (result.returncode, result.stderr) == (0, b"")
@@ -178,7 +154,7 @@ def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: 
 
 
 def test_changes_are_done_again_and_foreign_files_stay(
-    folder: Path, tmp_path: Path, vrcodec: Vrcodec
+    folder: Path, tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
     out = tmp_path / "out"
     assert vrcodec("encode", folder, "-o", out, "--jobs", "1").returncode == 0
@@ -225,12 +201,31 @@ def test_changes_are_done_again_and_foreign_files_stay(
     assert qualities == {round(0.8 * 32768) / 32768}
 
 
+def test_results_of_another_folder_are_not_replaced(
+    folder: Path, tmp_path: Path, vrcodec: RunVrcodec
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    picture(5).save(other / "one.png")
+    picture(6).save(other / "new.png")
+    vrcodec("encode", folder, "-o", out, "--jobs", "1")
+    first = tree(out)
+    result = vrcodec("encode", other, "-o", out, "--jobs", "1")
+    assert result.returncode == 1
+    error = f"Error: {out}/one.vrc: exists (use --overwrite to replace it)\n"
+    assert result.stderr.decode() == error
+    assert first.items() <= tree(out).items() and "new.vrc" in tree(out)
+    result = vrcodec("encode", other, "-o", out, "--jobs", "1", "--overwrite")
+    assert result.stdout.startswith(b"1 done, 1 finished before")
+    assert tree(out)["one.vrc"] != first["one.vrc"]
+
+
 def test_broken_pictures_do_not_stop_the_rest(
-    folder: Path, tmp_path: Path, vrcodec: Vrcodec
+    folder: Path, tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
     out, report = tmp_path / "out", tmp_path / "report.csv"
     (folder / "bad.png").write_bytes(b"junk")
-    (folder / "b" / "cut.png").write_bytes((folder / "one.png").read_bytes()[:900])
+    (folder / "b" / "cut\nhere.png").write_bytes((folder / "one.png").read_bytes()[:900])
     result = vrcodec(
         "encode", folder, "-o", out, "--jobs", "1", "--report", report, "--target-size", "700",
     )
@@ -238,7 +233,7 @@ def test_broken_pictures_do_not_stop_the_rest(
     lines = result.stderr.decode().splitlines()
     assert len(lines) == 2
     assert lines[0].startswith(f"Error: {folder}/bad.png: cannot be read")
-    assert lines[1].startswith(f"Error: {folder}/b/cut.png: cannot be read")
+    assert lines[1].startswith(f"Error: {folder}/b/cut\\nhere.png: cannot be read")
     assert b"5 done, 2 failed" in result.stdout
     coded = tree(out)
     assert len(coded) == 5 and all(len(data) <= 700 for data in coded.values())
@@ -270,17 +265,6 @@ def test_model_that_cannot_be_loaded_is_one_error(
 # Kill and resume
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def alive(pid: int) -> bool:
     """Whether a process is there, other than as the record of its end."""
     try:
@@ -289,36 +273,13 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.fixture
-def start(vrcodec_environment: dict[str, str], tiny_weights: Path) -> Iterator[Callable]:
-    """A function that starts the command line and leaves it running."""
-    processes = []
-
-    def run(*arguments: str | Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "vrcodec", *map(str, arguments), "--device", "cpu"]
-        process = subprocess.Popen(
-            [*command, "--weights", str(tiny_weights)], env=vrcodec_environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        processes.append(process)
-        return process
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-
-
 @linux_only
 @pytest.mark.parametrize(
     ("command", "kills"), [("encode", [("2", 1), ("1", 12)]), ("decode", [("2", 5)])]
 )
 def test_killed_runs_go_on_to_the_same_files(
-    command: str, kills: list[tuple[str, int]], many: Path, tmp_path: Path, start: Callable,
-    vrcodec: Vrcodec, tiny_weights: Path,
+    command: str, kills: list[tuple[str, int]], many: Path, tmp_path: Path, start: Start,
+    vrcodec: RunVrcodec, tiny_weights: Path,
 ) -> None:
     source = many
     if command == "decode":
@@ -354,7 +315,7 @@ def test_killed_runs_go_on_to_the_same_files(
 
 
 @linux_only
-def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Callable) -> None:
+def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Start) -> None:
     out = tmp_path / "out"
     process = start("encode", many, "-o", out, "--jobs", "2", "--json")
     wait_for(lambda: len(list(out.rglob("*.vrc"))) > 4)
@@ -372,7 +333,7 @@ def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Call
 
 @linux_only
 def test_interruption_is_exit_130_and_leaves_whole_files(
-    many: Path, tmp_path: Path, start: Callable
+    many: Path, tmp_path: Path, start: Start
 ) -> None:
     out = tmp_path / "out"
     process = start("encode", many, "-o", out, "--jobs", "1")
@@ -466,6 +427,12 @@ def test_marks_change_nothing_that_is_seen(format: str, mode: str) -> None:
     assert (np.asarray(first) == np.asarray(second)).all()
     assert first.info.get("dpi") == second.info.get("dpi")
     assert len(marked) - len(plain) < 80
+    for position in (20, len(plain) // 2, len(plain) - 1):
+        edited = bytearray(marked)
+        edited[position] ^= 1
+        assert provenance.picture_mark(edited) is None
+    assert provenance.picture_mark(marked + b"\0") is None
+    assert provenance.picture_mark(marked[:-1]) is None
 
 
 def test_marks_of_other_files_are_none(tmp_path: Path) -> None:

@@ -20,16 +20,16 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vrcodec import __version__, container, provenance
+from vrcodec import __version__, container, provenance, storage
 from vrcodec.container import CONDITIONING_ONE, Extra
-from vrcodec.errors import VrcodecError, naming
-from vrcodec.files import os_error_text, read_bytes, remove_temporaries, write_atomically
+from vrcodec.errors import VrcodecError, WeightsError, naming
+from vrcodec.files import os_error_text, remove_temporaries
 from vrcodec.provenance import Mark
 from vrcodec.rate_control import MAX_ENCODES, Target, quality_for_total
 
@@ -44,6 +44,7 @@ PICTURES = frozenset({
 """Names that end in one of these are taken for pictures to encode."""
 CODED = frozenset({".vrc"})
 """Names that end in one of these are taken for files to decode."""
+MAX_DEFAULT_JOBS = 8
 _QUEUED_PER_WORKER = 2
 _SAMPLE = 16
 """Pictures, at least, that the first guess for a total is made from."""
@@ -51,7 +52,7 @@ _SAMPLE = 16
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A file of the input folder, and what it becomes in the output folder."""
+    """A file of the input folder, and what it becomes in the output folder: paths or URLs."""
 
     source: str
     target: str
@@ -86,7 +87,7 @@ class Row:
     """What came of a task.
 
     Attributes:
-        input, output: paths.
+        input, output: paths or URLs.
         status: "done", "finished" (by an earlier run) or "failed".
         source_bytes, bytes: sizes of the two files.
         width, height: pixels.
@@ -135,6 +136,7 @@ class Encoding:
         best_effort: as for `rate_control.encode_to_target`.
         strip, effort: as for `Codec.encode`.
         total: what `choice`, then a quality, was found for; see `fit_total`.
+        trial: whether results are measured only, and not written.
     """
 
     weights: Path | None
@@ -146,6 +148,7 @@ class Encoding:
     strip: bool = False
     effort: int = 0
     total: Total | None = None
+    trial: bool = False
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -230,11 +233,13 @@ class Decoding:
 
 
 Settings = Encoding | Decoding
+Engine = Callable[[Iterable[Task], Settings, int | None, bool], Iterator[Row]]
+"""What has tasks done by workers, as `processes` does; see there."""
 
 
 def list_folder(
-    folder: Path,
-    out: Path,
+    folder: str | Path,
+    out: str | Path,
     kinds: Collection[str],
     suffix: str,
     include: Sequence[str] = (),
@@ -244,11 +249,12 @@ def list_folder(
 
     The tree is mirrored, and each file's suffix is replaced; files that would collide, in any mix
     of upper and lower case, keep their whole names instead, with the new suffix after it. The
+    patterns do not change those names, so that runs with other patterns do not collide either. The
     output folder is left out where it lies inside.
 
     Args:
-        folder: the input; links to folders in it are not followed.
-        out: the output.
+        folder: the input, a path or URL; links to folders in it are not followed.
+        out: the output, likewise.
         kinds: suffixes of the wanted files, in lower case.
         suffix: of the results, with its dot.
         include: shell patterns of which a file must match one, if there are any. A pattern
@@ -258,33 +264,23 @@ def list_folder(
     Raises:
         VrcodecError: a folder cannot be read.
     """
-
-    def fail(error: OSError) -> None:
-        raise VrcodecError(f"{error.filename}: {os_error_text(error)}") from error
-
+    folder, out = str(folder), str(out)
     tasks: list[Task] = []
     others = left_out = 0
-    own = os.path.realpath(out)
-    inside = own != os.path.realpath(folder)
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = sorted(
-            name for name in folders
-            if not (inside and os.path.realpath(os.path.join(place, name)) == own)
-        )
-        below = os.path.relpath(place, folder)
-        wanted = []
-        for name in sorted(names):
-            if name.startswith("._") or os.path.splitext(name)[1].lower() not in kinds:
-                others += 1
-                continue
-            path = Path(below, name).as_posix()
+    for below, names in storage.walk(folder, out):
+        wanted = [
+            name for name in names
+            if os.path.splitext(name)[1].lower() in kinds and not name.startswith("._")
+            and not storage.is_special(storage.join(folder, below, name))
+        ]
+        others += len(names) - len(wanted)
+        for name, result in zip(wanted, _result_names(wanted, suffix), strict=True):
+            path = name if below == "." else f"{below}/{name}"
             if (include and not _matches(path, include)) or _matches(path, exclude):
                 left_out += 1
                 continue
-            wanted.append(name)
-        for name, result in zip(wanted, _result_names(wanted, suffix), strict=True):
-            target = os.path.normpath(os.path.join(out, below, result))
-            tasks.append(Task(os.path.join(place, name), target))
+            source, target = storage.join(folder, below, name), storage.join(out, below, result)
+            tasks.append(Task(source, target))
     return Listing(tasks, others, left_out)
 
 
@@ -297,19 +293,20 @@ def fit_total(
     tasks: Sequence[Task],
     settings: Encoding,
     total: int,
-    jobs: int,
+    jobs: int | None,
     overwrite: bool = False,
+    engine: Engine | None = None,
     measured: Callable[[], object] = lambda: None,
 ) -> tuple[Encoding, bool]:
     """Choose one quality for all pictures, so that their files together keep within a size.
 
     Results of an earlier run with the same pictures and settings decide it at once; otherwise all
-    pictures are coded at several qualities, in worker processes, without writing anything. The
+    pictures are coded at several qualities, by the engine's workers, without writing anything. The
     first guess comes from some of them, and with an effort the search is done without it first.
     Pictures that fail, and files that may not be replaced, do not count.
 
     Args:
-        tasks, jobs, overwrite: as for `run`.
+        tasks, jobs, overwrite, engine: as for `run`.
         settings: of the run; their choice does not matter.
         total: the limit in bytes.
         measured: called after every picture.
@@ -325,13 +322,18 @@ def fit_total(
     decided = _quality_of_earlier_run(tasks, settings)
     if decided is not None:
         return dataclasses.replace(settings, choice=decided), True
-    workers = _Workers(settings, jobs, overwrite, write=False)
+    workers = _Workers(jobs or default_jobs(), overwrite)
+
+    def through(some: Sequence[Task], trial: Encoding) -> Iterator[Row]:
+        if engine:
+            return engine(some, trial, jobs, overwrite)
+        return workers.work_through(some, trial)  # one set of processes for all qualities
 
     def bytes_of(some: Sequence[Task], effort: int) -> Callable[[float], int]:
         def measure(quality: float) -> int:
-            workers.settings = dataclasses.replace(settings, choice=quality, effort=effort)
+            trial = dataclasses.replace(settings, choice=quality, effort=effort, trial=True)
             size = 0
-            for row in workers.work_through(some):
+            for row in through(some, trial):
                 size += row.bytes or 0
                 measured()
             return size
@@ -364,8 +366,8 @@ def with_total(tasks: Iterable[Task], settings: Encoding, total: int) -> Encodin
 
 def _quality_of_earlier_run(tasks: Iterable[Task], settings: Encoding) -> float | None:
     for task in tasks:
-        if os.path.exists(task.target):
-            result = read_bytes(Path(task.target))
+        result = storage.read_if_there(task.target)
+        if result is not None:
             mark = settings.mark_of(result)
             if mark and mark.settings == settings.digest:
                 quality: float = container.describe(result)["quality"]
@@ -378,29 +380,39 @@ def _sources_digest(tasks: Iterable[Task]) -> str:
     digests = {}
     for task in tasks:
         with contextlib.suppress(VrcodecError):
-            source = read_bytes(Path(task.source))
+            source = storage.read(task.source)
             digests[os.fsencode(task.target).hex()] = provenance.source_digest(source).hex()
     return provenance.settings_digest(digests).hex()
 
 
 def _source_bytes(tasks: Iterable[Task]) -> int:
-    return sum(os.path.getsize(task.source) for task in tasks if os.path.isfile(task.source))
+    size = 0
+    for task in tasks:
+        with contextlib.suppress(VrcodecError):
+            size += storage.size(task.source)
+    return size
 
 
 def run(
-    tasks: Iterable[Task], out: Path, settings: Settings, jobs: int, overwrite: bool = False
-) -> Iterator[Row]:
-    """Make all results that are not there yet, in worker processes of one thread each.
+    tasks: Iterable[Task],
+    out: str | Path,
+    settings: Settings,
+    jobs: int | None,
+    overwrite: bool = False,
+    engine: Engine | None = None,
+) -> Generator[Row, None, None]:
+    """Make all results that are not there yet, in workers of one thread each.
 
     A task that fails, even by the death of its worker, does not stop the others. Memory does not
     grow with the number of tasks.
 
     Args:
         tasks: from `list_folder`.
-        out: the output folder; made if it is missing.
+        out: the output folder, a path or URL; made if it is missing.
         settings: of the run.
-        jobs: number of worker processes.
+        jobs: number of workers; by default what the engine finds.
         overwrite: replace also files that no such run has made.
+        engine: what runs the workers; by default `processes`.
 
     Yields:
         One row per task, as they come to an end.
@@ -409,27 +421,69 @@ def run(
         VrcodecError: the output folder cannot be made, another run is at work in it, or the model
             cannot be loaded.
     """
+    with _alone_in(str(out)):
+        yield from (engine or processes)(tasks, settings, jobs, overwrite)
+
+
+def work(task: Task, settings: Settings, overwrite: bool) -> Row:
+    """Do a task, unless it is finished; what every engine has its workers do.
+
+    Raises:
+        VrcodecError: the model cannot be loaded. All else ends in the row.
+    """
+    start = time.perf_counter()
     try:
-        os.makedirs(out, exist_ok=True)
-    except OSError as error:
-        raise VrcodecError(f"{out}: {os_error_text(error)}") from error
-    with _alone_in(out):
-        remove_temporaries(out)
-        workers = _Workers(settings, jobs, overwrite)
-        try:
-            yield from workers.work_through(tasks)
-        finally:
-            workers.close()
-            remove_temporaries(out)
+        found, facts = _look(task, settings)
+        if found is State.FOREIGN and not overwrite:
+            raise VrcodecError(f"{task.target}: exists (use --overwrite to replace it)")
+    except Exception as error:
+        return _failed(task, error)
+    if found is State.FINISHED:
+        return Row(task.source, task.target, "finished", **facts)
+    codec = _codec(settings)
+    try:
+        source = storage.read(task.source)
+        result, notes = settings.make(codec, source, task.source)
+        if not (isinstance(settings, Encoding) and settings.trial):
+            storage.write(task.target, result, replace=found is not State.NEW)
+        facts = _row_facts(settings, source, result)
+    except Exception as error:
+        return _failed(task, error)
+    seconds = round(time.perf_counter() - start, 3)
+    return Row(task.source, task.target, "done", **facts, seconds=seconds, notes=notes)
+
+
+def processes(
+    tasks: Iterable[Task], settings: Settings, jobs: int | None, overwrite: bool
+) -> Iterator[Row]:
+    """Have tasks done by processes on this machine; by default one per usable core, at most 8.
+
+    Yields:
+        A row for each, as they come to an end.
+    """
+    workers = _Workers(jobs or default_jobs(), overwrite)
+    try:
+        yield from workers.work_through(tasks, settings)
+    finally:
+        workers.close()
+
+
+def default_jobs() -> int:
+    """One worker per usable core, at most MAX_DEFAULT_JOBS."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return min(cores, MAX_DEFAULT_JOBS)
 
 
 class _Workers:
     """The processes, and what they are at."""
 
-    def __init__(
-        self, settings: Settings, jobs: int, overwrite: bool, write: bool = True
-    ) -> None:
-        self.settings, self.jobs, self.overwrite, self.write = settings, jobs, overwrite, write
+    settings: Settings
+
+    def __init__(self, jobs: int, overwrite: bool) -> None:
+        self.jobs, self.overwrite = jobs, overwrite
         self.pending: dict[Future[Row], Task] = {}
         self.suspects: deque[Task] = deque()
         self.pool = self._new_pool()
@@ -442,35 +496,22 @@ class _Workers:
     def busy(self) -> bool:
         return bool(self.pending or self.suspects)
 
-    def work_through(self, tasks: Iterable[Task]) -> Iterator[Row]:
+    def work_through(self, tasks: Iterable[Task], settings: Settings) -> Iterator[Row]:
         """One row per task, as they come to an end."""
+        self.settings = settings
         for task in tasks:
             while self.full:
                 yield from self.results()
-            yield from self.begin(task)
+            self.begin(task)
         while self.busy:
             yield from self.results()
 
-    def begin(self, task: Task) -> Iterator[Row]:
-        """Hand a task out; a row at once where that needs no worker."""
+    def begin(self, task: Task) -> None:
+        """Hand a task out."""
         try:
-            found, facts = _look(task, self.settings)
-        except VrcodecError as error:
-            yield Row(task.source, task.target, "failed", error=str(error))
-            return
-        if found is State.FINISHED:
-            yield Row(task.source, task.target, "finished", **facts)
-        elif found is State.FOREIGN and not self.overwrite:
-            error_text = f"{task.target}: exists (use --overwrite to replace it)"
-            yield Row(task.source, task.target, "failed", error=error_text)
-        else:
-            try:
-                replace = found is not State.NEW
-                future = self.pool.submit(_work, task, self.settings, replace, self.write)
-            except BrokenProcessPool:
-                self.suspects.append(task)
-            else:
-                self.pending[future] = task
+            self.pending[self.pool.submit(work, task, self.settings, self.overwrite)] = task
+        except BrokenProcessPool:
+            self.suspects.append(task)
 
     def results(self) -> Iterator[Row]:
         """Rows of tasks that have come to an end; waits for at least one.
@@ -485,7 +526,7 @@ class _Workers:
         suspects, self.suspects = self.suspects, deque()
         self._renew_pool()
         for task in suspects:
-            yield from self.begin(task)
+            self.begin(task)
             yield from self._collect("ALL_COMPLETED")
             if self.suspects:
                 self.suspects.clear()
@@ -519,34 +560,38 @@ class _Workers:
 
 def _look(task: Task, settings: Settings) -> tuple[State, dict[str, Any]]:
     """The state of a task, and what a row says about a finished one."""
-    if not os.path.exists(task.target):
+    result = storage.read_if_there(task.target)
+    if result is None:
         return State.NEW, {}
-    if os.path.realpath(task.source) == os.path.realpath(task.target):
+    if storage.is_same(task.source, task.target):
         raise VrcodecError(f"{task.target}: is an input, and would be replaced")
-    result = read_bytes(Path(task.target))
     mark = settings.mark_of(result)
     if mark is None:
         return State.FOREIGN, {}
-    if mark.settings != settings.digest:
-        return State.CHANGED, {}
-    source = read_bytes(Path(task.source))
+    source = storage.read(task.source)
     if mark.source != provenance.source_digest(source):
+        # A source that is older than the result cannot have changed since: it is another one.
+        changed = storage.changed_since(task.source, task.target)
+        return (State.CHANGED if changed else State.FOREIGN), {}
+    if mark.settings != settings.digest:
         return State.CHANGED, {}
     return State.FINISHED, _row_facts(settings, source, result)
 
 
-def _start_worker() -> None:
-    """One thread, deaf to Ctrl-C, and never longer there than its parent."""
+def quieten() -> None:
+    """Keep what Pillow has to say about single files out of a worker's output."""
     import logging
     import warnings
 
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _start_worker() -> None:
+    """Deaf to Ctrl-C, and never longer there than its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    quieten()
 
 
 def _end_with_parent() -> None:
@@ -556,35 +601,29 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def _codec(settings: Settings) -> Codec:
+    """This worker's model, of one thread."""
+    codec = _load_codec(settings.weights, settings.device, settings.max_pixels)
+    if isinstance(settings, Encoding) and codec.weights_id != settings.weights_id:
+        raise WeightsError(f"a worker has weights {codec.weights_id}, not {settings.weights_id}")
+    return codec
+
+
 @functools.lru_cache(1)
-def _codec(weights: Path | None, device: str, max_pixels: int) -> Codec:
+def _load_codec(weights: Path | None, device: str, max_pixels: int) -> Codec:
+    import torch
+
     from vrcodec.codec import Codec
 
+    torch.set_num_threads(1)
     return Codec(weights, device, max_pixels)
 
 
-def _work(task: Task, settings: Settings, replace: bool, write: bool) -> Row:
-    """Do a task, in a worker; without `write` only for the row.
-
-    Raises VrcodecError only where the model cannot be loaded.
-    """
-    codec = _codec(settings.weights, settings.device, settings.max_pixels)
-    start = time.perf_counter()
-    try:
-        source = read_bytes(Path(task.source))
-        result, notes = settings.make(codec, source, task.source)
-        if write:
-            os.makedirs(os.path.dirname(task.target), exist_ok=True)
-            write_atomically(Path(task.target), result, replace)
-        facts = _row_facts(settings, source, result)
-    except VrcodecError as error:
-        return Row(task.source, task.target, "failed", error=str(error))
-    except Exception as error:
-        text = " ".join(str(error).split())
-        text = f"{task.source}: {type(error).__name__}: {text}"
-        return Row(task.source, task.target, "failed", error=text)
-    seconds = round(time.perf_counter() - start, 3)
-    return Row(task.source, task.target, "done", **facts, seconds=seconds, notes=notes)
+def _failed(task: Task, error: Exception) -> Row:
+    text = str(error)
+    if not isinstance(error, VrcodecError):
+        text = f"{task.source}: {type(error).__name__}: {' '.join(text.split())}"
+    return Row(task.source, task.target, "failed", error=text)
 
 
 def _row_facts(settings: Settings, source: bytes, result: bytes) -> dict[str, Any]:
@@ -598,23 +637,30 @@ def _facts(coded: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Keep a second run out of the folder, where the system can; leaves no file."""
-    try:
-        import fcntl
-    except ImportError:
+def _alone_in(out: str) -> Iterator[None]:
+    """Make a folder, keep a second run out of it where the system can, and leave it clean."""
+    if storage.is_url(out):
         yield
         return
-    handle = os.open(out, os.O_RDONLY)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.makedirs(out, exist_ok=True)
+            with contextlib.suppress(ImportError):
+                import fcntl
+
+                handle = os.open(out, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
                 raise VrcodecError(f"{out}: another run is at work in this folder") from None
-        yield
-    finally:
-        os.close(handle)
+            if error.errno not in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise VrcodecError(f"{out}: {os_error_text(error)}") from error
+        remove_temporaries(Path(out))
+        try:
+            yield
+        finally:
+            remove_temporaries(Path(out))
 
 
 def _matches(path: str, patterns: Iterable[str]) -> bool:

@@ -19,7 +19,7 @@ from vrcodec.errors import FormatError
 
 DIGEST_BYTES = 8
 _KEYWORD = b"vrcodec-source"
-_TEXT = re.compile(_KEYWORD + rb"[\0:]([0-9a-f]{32})")
+_TEXT = re.compile(_KEYWORD + rb"[\0:]([0-9a-f]{32})([0-9a-f]{16})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,22 +60,41 @@ def vrc_mark(data: bytes) -> Mark | None:
 
 
 def picture_mark(data: bytes) -> Mark | None:
-    """The mark in a picture file of any kind that `mark_picture` knows; None if it has none."""
+    """The mark in a picture file of any kind that `mark_picture` knows.
+
+    None if it has none, or is not as it was made: editors keep such text in files they change.
+    """
     found = _TEXT.search(data)
-    return _mark(bytes.fromhex(found[1].decode())) if found else None
+    if not found or bytes.fromhex(found[2].decode()) != _digest_around(data, found):
+        return None
+    return _mark(bytes.fromhex(found[1].decode()))
 
 
 def mark_picture(data: bytes, format: str, mark: Mark) -> bytes:
     """A picture file with a mark in it; its pixels and metadata stay the same.
 
-    It is a tEXt chunk in PNG, a comment in JPEG and PPM, a RIFF chunk of its own in WebP, a
-    `free` box in AVIF, and unreferenced bytes at the end of TIFF and BMP.
+    The mark is followed by a digest of the rest of the file. It is a tEXt chunk in PNG, a comment
+    in JPEG and PPM, a RIFF chunk of its own in WebP, a `free` box in AVIF, and unreferenced bytes
+    at the end of TIFF and BMP.
 
     Args:
         data: the file, as `image_io.save_picture` makes it.
         format: one of `image_io.FORMATS`.
     """
-    text = _KEYWORD + b":" + mark.pack().hex().encode()
+    blank = _with_text(data, format, mark.pack() + bytes(DIGEST_BYTES))
+    found = _TEXT.search(blank)
+    assert found
+    return _with_text(data, format, mark.pack() + _digest_around(blank, found))
+
+
+def _digest_around(data: bytes, text: re.Match[bytes]) -> bytes:
+    """Digest of a file but for the place of this digest and, in PNG, the checksum behind that."""
+    end = text.end() + (4 if b"\0" in text[0] else 0)
+    return source_digest(data[: text.start(2)] + data[end:])
+
+
+def _with_text(data: bytes, format: str, body: bytes) -> bytes:
+    text = _KEYWORD + b":" + body.hex().encode()
     if format == "png":
         chunk = b"tEXt" + text.replace(b":", b"\0")
         chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))

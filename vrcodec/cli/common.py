@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -219,12 +219,12 @@ def run_each(
         raise click.exceptions.Exit(1)
 
 
-def say(text: str, err: bool = False) -> None:
-    """Print a line without tearing a progress bar."""
+def say(text: str, err: bool = False, file: IO[str] | None = None) -> None:
+    """Print a line without tearing a progress bar, to stdout unless something else is given."""
     from tqdm import tqdm
 
     with tqdm.external_write_mode():
-        click.echo(text, err=err)
+        click.echo(text, file, err=err)
 
 
 def codec_loader(

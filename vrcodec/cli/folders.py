@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -18,11 +19,11 @@ import click
 
 from vrcodec.cli import common
 from vrcodec.files import check_target, write_atomically
+from vrcodec.storage import is_url, plain
 
 if TYPE_CHECKING:
-    from vrcodec.batch import Encoding, Listing, Row, Settings
+    from vrcodec.batch import Encoding, Engine, Listing, Row, Settings
 
-MAX_DEFAULT_JOBS = 8
 _REPORTS = {".csv", ".json"}
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -41,7 +42,7 @@ def options(command: Command) -> Command:
         ),
         click.option(
             "--jobs", metavar="N", type=click.IntRange(1, 1024),
-            help=f"Folder: worker processes (default: one per core, at most {MAX_DEFAULT_JOBS}).",
+            help="Folder: workers (default: one per core, at most 8; with Ray, all it has).",
         ),
         click.option(
             "--report", metavar="FILE", type=click.Path(path_type=Path),
@@ -50,6 +51,14 @@ def options(command: Command) -> Command:
         click.option(
             "--dry-run", is_flag=True, help="Folder: only show what would be done.",
         ),
+        click.option(
+            "--engine", type=click.Choice(["local", "ray"]),
+            help="Folder: where workers run, here (the default) or on a Ray cluster.",
+        ),
+        click.option(
+            "--ray-address", metavar="ADDR",
+            help="Folder: the Ray cluster (default: $RAY_ADDRESS, or one of its own, here).",
+        ),
     )):
         command = option(command)
     return command
@@ -57,21 +66,33 @@ def options(command: Command) -> Command:
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """A folder to work through, and the options about that."""
+    """A folder to work through, and the options about that; paths or URLs."""
 
-    source: Path
-    out: Path
+    source: str
+    out: str
     include: tuple[str, ...]
     exclude: tuple[str, ...]
-    jobs: int
+    jobs: int | None
     report: Path | None
     dry_run: bool
+    engine: str | None
+    ray_address: str | None
 
     def list(self, kinds: Collection[str], suffix: str) -> Listing:
         """The files of some kinds in it; see batch.list_folder."""
         from vrcodec.batch import list_folder
 
         return list_folder(self.source, self.out, kinds, suffix, self.include, self.exclude)
+
+    def workers(self) -> Engine:
+        """What does the work."""
+        if self.engine == "ray":
+            from vrcodec.cluster import on_ray
+
+            return on_ray(self.ray_address)
+        from vrcodec.batch import processes
+
+        return processes
 
 
 def asked_for(
@@ -82,22 +103,23 @@ def asked_for(
     Raises:
         click.UsageError: options that do not go together.
     """
-    if not any(os.path.isdir(source) for source in inputs):
+    if not any(is_url(source) or os.path.isdir(source) for source in inputs):
         for name, value in folder_options.items():
             if value:
                 raise click.UsageError(f"--{name.replace('_', '-')} is for a folder as the INPUT")
+        if output and is_url(output):
+            raise click.UsageError(f"-o {output}: URLs are for folders only")
         return None
     if len(inputs) > 1:
         raise click.UsageError("a folder must be the only INPUT")
     if not output or output == "-":
         raise click.UsageError(f"{inputs[0]} is a folder: name one for the results with -o")
-    jobs, report = folder_options.pop("jobs"), folder_options.pop("report")
+    report = folder_options["report"]
     if report and report.suffix.lower() not in _REPORTS:
         raise click.UsageError(f"--report {report}: the name must end in .csv or .json")
-    return Folder(
-        Path(inputs[0]), Path(output), jobs=jobs or _default_jobs(), report=report,
-        **folder_options,
-    )
+    if folder_options["ray_address"] and folder_options["engine"] != "ray":
+        raise click.UsageError("--ray-address goes with --engine ray")
+    return Folder(plain(inputs[0]), plain(output), **folder_options)
 
 
 def fit_total(
@@ -115,7 +137,8 @@ def fit_total(
         disable=not sys.stderr.isatty(),
     ) as bar:
         settings, kept = batch.fit_total(
-            listing.tasks, settings, total, folder.jobs, overwrite, bar.update
+            listing.tasks, settings, total, folder.jobs, overwrite,
+            folder.workers() if folder.engine == "ray" else None, bar.update,
         )
     if not kept:
         common.say(f"{total:,} bytes in all is out of reach", err=True)
@@ -139,12 +162,18 @@ def work_through(
     rows: list[Row] = []
     failures: list[str] = []
     start = time.perf_counter()
+    stdout = sys.stdout
     try:
-        with tqdm(
-            total=len(listing.tasks), unit="picture", file=sys.stderr, leave=False,
-            disable=not sys.stderr.isatty(),
-        ) as bar:
-            for row in run(listing.tasks, folder.out, settings, folder.jobs, overwrite):
+        made = run(listing.tasks, folder.out, settings, folder.jobs, overwrite, folder.workers())
+        with (
+            contextlib.redirect_stdout(sys.stderr),  # Ray prints notices
+            contextlib.closing(made),
+            tqdm(
+                total=len(listing.tasks), unit="picture", file=sys.stderr, leave=False,
+                disable=not sys.stderr.isatty(),
+            ) as bar,
+        ):
+            for row in made:
                 totals[row.status] += 1
                 if row.error:
                     failures.append(row.error)
@@ -157,7 +186,7 @@ def work_through(
                 if folder.report:
                     rows.append(row)
                 if as_json:
-                    common.say(json.dumps(dataclasses.asdict(row)))
+                    common.say(json.dumps(dataclasses.asdict(row)), file=stdout)
                 bar.set_postfix_str(_speed(totals, time.perf_counter() - start), refresh=False)
                 bar.update()
     finally:
@@ -227,14 +256,6 @@ def _report(rows: list[Row], suffix: str) -> bytes:
     return text.getvalue().encode(errors="surrogateescape")
 
 
-def _default_jobs() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return min(cores, MAX_DEFAULT_JOBS)
-
-
 def _printable(text: str) -> str:
-    """Text for a terminal: bytes of file names that are not characters become marks."""
-    return text.encode(errors="replace").decode()
+    """Text for a terminal, in one line: what is no character in names becomes an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,0 +1,168 @@
+"""A batch on a Ray cluster: the engine behind `--engine ray`.
+
+Workers are Ray actors, each with a model that is loaded once, in a pool of Ray's own
+(`ray.util.ActorPool`) which gives each one picture at a time. What a worker does with it is the
+same function as on one machine, `batch.work`. All that can go wrong below that is Ray's business:
+an actor whose process or machine is lost is started again, wherever there is room
+(`max_restarts=-1`), and does its picture once more, at most twice (`max_task_retries=2`); a picture
+that kills its worker three times has failed, and the others go on. As a result is written in one
+piece and depends on nothing but its source and the settings, doing it twice does no harm.
+
+ray.data was the alternative. It brings pyarrow and pandas along, hands out blocks of rows, so that
+one deadly picture fails its whole block, and would stream pixels through Ray's object store; here
+only names and rows pass between the machines, and pictures go straight from store to worker.
+
+An actor has one CPU and one thread, or, for `--device cuda` (or auto, where the cluster has GPUs),
+one GPU to itself, on which pictures are coded one after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from vrcodec import __version__, batch
+from vrcodec.batch import Engine, Row, Settings, Task
+from vrcodec.errors import VrcodecError
+
+RETRIES = 2
+_CONNECT_SECONDS = 10
+_OBJECT_STORE_BYTES = 100 << 20
+
+
+def on_ray(address: str | None = None) -> Engine:
+    """An engine for `batch.run`: by default as many workers as the cluster has CPUs (or GPUs).
+
+    Inputs and outputs must have the same names on all its machines: URLs, or paths in a shared
+    file system. So must a weights file, if it is not the one that comes with vrcodec.
+
+    Args:
+        address: of a running cluster, as for `ray.init`; by default that in RAY_ADDRESS, or else a
+            new one on this machine for the time of the run. A program that is already connected
+            stays so.
+
+    Raises:
+        VrcodecError: Ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # noqa: F401
+    except ImportError:
+        raise VrcodecError("--engine ray needs Ray: pip install 'vrcodec[ray]'") from None
+
+    def engine(
+        tasks: Iterable[Task], settings: Settings, jobs: int | None, overwrite: bool
+    ) -> Iterator[Row]:
+        with _connected(address, jobs):
+            yield from _work_through(tasks, settings, jobs, overwrite)
+
+    return engine
+
+
+def _work_through(
+    tasks: Iterable[Task], settings: Settings, jobs: int | None, overwrite: bool
+) -> Iterator[Row]:
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+    from ray.util import ActorPool
+
+    pool = ActorPool(_coders(settings, jobs, overwrite))
+    handed_out: dict[str, Task] = {}
+
+    def send(coder: Any, task: Task) -> Any:
+        handed_out[task.source] = task
+        return coder.work.remote(task)
+
+    def results() -> Iterator[Row]:
+        if not pool.has_next():
+            raise VrcodecError("the Ray cluster has lost all workers")
+        try:
+            row = pool.get_next_unordered()
+        except RayTaskError as error:  # raised by _Coder.work
+            raise error.cause from None
+        except RayError as error:  # its worker died too often; it does not say over which task
+            if isinstance(error, RayActorError) and error.actor_init_failed:
+                reason = str(error).strip().splitlines()[-1]
+                raise VrcodecError(f"a Ray worker cannot be started: {reason}") from None
+            return
+        del handed_out[row.input]
+        yield row
+
+    for task in tasks:
+        while not pool.has_free():
+            yield from results()
+        pool.submit(send, task)
+    while pool.has_next():
+        while pool.has_free():
+            pool.pop_idle()  # ends: makes room for a lost one with work still to do
+        yield from results()
+    for task in handed_out.values():
+        error_text = f"{task.source}: its worker died {RETRIES + 1} times (out of memory?)"
+        yield Row(task.source, task.target, "failed", error=error_text)
+
+
+class _Coder:
+    """The actor."""
+
+    def __init__(self, settings: Settings, overwrite: bool, version: str, folder: str) -> None:
+        self.settings, self.overwrite, self.version = settings, overwrite, version
+        batch.quieten()
+        with contextlib.suppress(OSError):  # only relative paths need it
+            os.chdir(folder)
+
+    def work(self, task: Task) -> Row:
+        """As batch.work."""
+        if self.version != __version__:
+            raise VrcodecError(f"a worker has vrcodec {__version__}, not {self.version}")
+        return batch.work(task, self.settings, self.overwrite)
+
+
+def _coders(settings: Settings, jobs: int | None, overwrite: bool) -> list[Any]:
+    """Handles of new actors."""
+    import ray
+
+    if settings.device.startswith("cuda:"):
+        raise VrcodecError(f"--device {settings.device}: Ray deals out the GPUs; say cuda")
+    resources = ray.cluster_resources()
+    on_gpu = settings.device == "cuda" or (settings.device == "auto" and "GPU" in resources)
+    number = jobs or int(resources.get("GPU" if on_gpu else "CPU", 0))
+    if not number:
+        raise VrcodecError("the Ray cluster has no room for workers yet (use --jobs to wait for N)")
+    actor = ray.remote(_Coder).options(
+        num_cpus=1, num_gpus=int(on_gpu), max_restarts=-1, max_task_retries=RETRIES
+    )
+    return [
+        actor.remote(settings, overwrite, __version__, os.getcwd()) for _ in range(number)
+    ]
+
+
+@contextlib.contextmanager
+def _connected(address: str | None, jobs: int | None) -> Iterator[None]:
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        options |= {
+            "num_cpus": jobs or batch.default_jobs(), "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+        }
+    try:
+        if re.fullmatch(r"[^/]+:\d+", address):  # Ray would wait for an absent one for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        ray.init(address, **options)
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise VrcodecError(f"Ray at {address}: {text or type(error).__name__}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
