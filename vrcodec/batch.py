@@ -297,7 +297,7 @@ def run(
         os.makedirs(out, exist_ok=True)
     except OSError as error:
         raise VrcodecError(f"{out}: {os_error_text(error)}") from error
-    with _alone_in(out):
+    with alone_in(out):
         remove_temporaries(out)
         workers = _Workers(settings, jobs, overwrite)
         try:
@@ -391,7 +391,7 @@ class _Workers:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.jobs, context, _start_worker)
+        return ProcessPoolExecutor(self.jobs, context, start_worker)
 
 
 def _look(task: Task, settings: Settings) -> tuple[State, dict[str, Any]]:
@@ -412,8 +412,8 @@ def _look(task: Task, settings: Settings) -> tuple[State, dict[str, Any]]:
     return State.FINISHED, _row_facts(settings, source, result)
 
 
-def _start_worker() -> None:
-    """One thread, deaf to Ctrl-C, and never longer there than its parent."""
+def start_worker() -> None:
+    """In a worker process: one thread, deaf to Ctrl-C, never longer there than the parent."""
     import logging
     import warnings
 
@@ -471,7 +471,7 @@ def _facts(coded: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
+def alone_in(out: Path) -> Iterator[None]:
     """Keep a second run out of the folder, where the system can; leaves no file."""
     try:
         import fcntl
