@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,3 +47,25 @@ def run_vrcodec(vrcodec_environment: dict[str, str]) -> RunVrcodec:
         return subprocess.run(command, **settings)
 
     return run
+
+
+EVAL_OPTIONS = (
+    "--weights", str(TESTS / "data" / "tiny.safetensors"), "--qualities", "0,0.5,1",
+    "--compare", "jpeg,webp",
+)
+
+
+@pytest.fixture(scope="session")
+def eval_report(
+    run_vrcodec: RunVrcodec, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A report that `vrcodec eval` made of the two pictures in the folder beside it."""
+    for package in ("matplotlib", "jinja2", "ssimulacra2"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("eval")
+    (folder / "pictures").mkdir()
+    for name in ("hibiscus.png", "macaw.png"):
+        shutil.copy(pictures / name, folder / "pictures")
+    result = run_vrcodec("eval", folder / "pictures", *EVAL_OPTIONS, "-o", folder / "report")
+    assert result.returncode == 0, result.stderr
+    return folder / "report"

@@ -48,7 +48,7 @@ class Names(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        return tuple(value.lower().split(","))
+        return tuple(name.strip() for name in value.lower().split(",") if name)
 
 
 @click.command("eval")
@@ -62,7 +62,7 @@ class Names(click.ParamType):
     help="Where on the dial to measure.",
 )
 @click.option(
-    "--compare", metavar="NAME,...", type=Names(), default=(),
+    "--compare", metavar="NAME,...", type=Names(), default="",
     help="Measure other codecs, too: jpeg, webp, avif, jxl, heic.",
 )
 @click.option(

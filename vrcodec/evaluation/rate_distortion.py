@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from vrcodec import image_io
-from vrcodec.codec import Codec
 from vrcodec.container import unpack
 from vrcodec.metrics import has_ssimulacra2, ms_ssim, psnr, ssimulacra2
+
+if TYPE_CHECKING:
+    from vrcodec.codec import Codec
 
 DIAL = tuple(i / 10 for i in range(11))
 """Qualities that a curve of the whole dial is made of."""
@@ -99,7 +101,7 @@ def measure(
         ssimulacra2=ssimulacra2(pixels, decoded) if perceptual and has_ssimulacra2() else None,
         encode_seconds=encoded - started,
         decode_seconds=finished - encoded,
-        estimate=_estimate(coder, data) if isinstance(coder, Codec) else None,
+        estimate=_estimate(coder, data),
     )
 
 
@@ -155,9 +157,13 @@ def rd_curve(
     return mean_curve(columns)
 
 
-def _estimate(codec: Codec, data: bytes) -> float:
+def _estimate(coder: Coder, data: bytes) -> float | None:
+    from vrcodec.codec import Codec
+
+    if not isinstance(coder, Codec):
+        return None
     stream = unpack(data)
-    return codec.estimate_bits(codec.read_latents(stream), stream.header.conditioning) / 8
+    return coder.estimate_bits(coder.read_latents(stream), stream.header.conditioning) / 8
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

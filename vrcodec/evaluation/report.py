@@ -212,7 +212,7 @@ def write_page(
         plots=plots,
         pictures=pictures,
         data={
-            "metrics": metrics,
+            "metrics": list(metrics),
             "codecs": {subject.name: subject.title for subject in evaluation.subjects},
             "pictures": pictures,
         },

@@ -1,5 +1,6 @@
 "use strict";
 
+const MIN_WIDTH = 400; // smaller pictures are shown enlarged
 const data = JSON.parse(document.getElementById("data").textContent);
 
 function number(value, places) {
@@ -38,7 +39,8 @@ class Stage {
   }
 
   size(width, height) {
-    this.root.style.maxWidth = this.split.parentElement.style.maxWidth = `${width}px`;
+    const shownWidth = width * Math.max(1, Math.floor(MIN_WIDTH / width));
+    this.root.style.maxWidth = this.split.parentElement.style.maxWidth = `${shownWidth}px`;
     this.pane.style.aspectRatio = `${width} / ${height}`;
     this.scale();
   }
@@ -115,17 +117,16 @@ function startPair(viewer) {
   const stage = new Stage(viewer);
   const { width, height, original, rates } = data.pictures[viewer.dataset.picture].side_by_side;
   const choices = ["rate", "left", "right"].map((name) => part(viewer, name));
-  const metrics = Object.keys(data.metrics);
   function row(side, codec, shown) {
     const cells = [side, codec === "original" ? codec : data.codecs[codec]];
     if (shown) {
       const size = number(shown.bytes, 0) + (shown.fits ? "" : " (its smallest)");
       cells.push(String(shown.quality), size, number(shown.bpp, 3));
-      for (const metric of metrics) {
+      for (const metric of data.metrics) {
         cells.push(number(shown[metric], metric === "ms_ssim" ? 4 : 2));
       }
     } else {
-      cells.push(...Array(3 + metrics.length).fill("–"));
+      cells.push(...Array(3 + data.metrics.length).fill("–"));
     }
     const line = document.createElement("tr");
     cells.forEach((text, i) => {
