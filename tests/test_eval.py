@@ -202,7 +202,7 @@ def test_wrong_usage_is_one_line(
     folder = tmp_path / "pictures"
     folder.mkdir()
     shutil.copy(pictures / "hibiscus.png", folder)
-    (tmp_path / "notes.txt").write_text("{}")
+    (tmp_path / "notes.txt").write_text('{"a": 1}')
     result = run_vrcodec(
         "eval", folder, "--weights", tiny_weights,
         *(argument.format(here=tmp_path) for argument in arguments),

@@ -99,21 +99,26 @@ def evaluate(
     writes a report: report.html to look at, plots, and the figures as JSON and CSV. Started
     again with the same options, an interrupted report goes on where it was.
     """
+    from vrcodec.evaluation import other_codecs
+    from vrcodec.evaluation.bjontegaard import kodak_anchors, load_curves
+    from vrcodec.evaluation.report import check_report, compare_curves, open_report
+
     if report:
         _check_packages()
-    import torch
-
-    from vrcodec.codec import select_device
-    from vrcodec.evaluation.bjontegaard import kodak_anchors, load_curves
-    from vrcodec.evaluation.evaluate import Setup, prepare
-    from vrcodec.evaluation.rate_distortion import DIAL
-    from vrcodec.evaluation.report import compare_curves, open_report
-    from vrcodec.image_io import MAX_PIXELS
-    from vrcodec.metrics import has_ssimulacra2
-
+        check_report(report)
+    other_codecs.load(compare)
     curves: dict[str, Curve] = {}
     for path in anchors:
         curves |= load_curves(path)
+
+    import torch
+
+    from vrcodec.codec import select_device
+    from vrcodec.evaluation.evaluate import Setup, prepare
+    from vrcodec.evaluation.rate_distortion import DIAL
+    from vrcodec.image_io import MAX_PIXELS
+    from vrcodec.metrics import has_ssimulacra2
+
     setup = Setup(
         weights, str(select_device(device)), max_pixels or MAX_PIXELS, jobs,
         torch.get_num_threads() if jobs == 1 else 1,

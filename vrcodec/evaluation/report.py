@@ -224,19 +224,21 @@ def write_page(
     return len(pictures)
 
 
-def open_report(folder: Path) -> Notebook:
-    """What a report folder holds already; it is made if it is not there.
-
-    Raises:
-        VrcodecError: it cannot be made, or holds something else.
-    """
-    _make_folder(folder)
+def check_report(folder: Path) -> None:
+    """Make sure that a folder, if it is there, holds a report or nothing. Raises VrcodecError."""
     try:
         names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise VrcodecError(f"{folder}: {os_error_text(error)}") from error
     if names and NOTEBOOK not in names:
         raise VrcodecError(f"{folder}: holds other files; name a new folder for the report")
+
+
+def open_report(folder: Path) -> Notebook:
+    """What a report holds already; its folder is made if it is not there. Raises VrcodecError."""
+    _make_folder(folder)
     return Notebook(folder / NOTEBOOK)
 
 
