@@ -308,8 +308,10 @@ def _plot(evaluation: Evaluation, anchors: Mapping[str, Curve], metric: str) -> 
             color=_GREY, label=_ANCHOR_TITLES.get(name, name), zorder=1,
         )
     x, y = _line(own, metric)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     if x:
-        axes.set_xlim(0, 1.12 * max(x))
+        axes.set_xlim(min(x) / 1.2, max(x) * 1.2)
         reach = max(y) - min(y) or 1
         axes.set_ylim(min(y) - 0.08 * reach, max(y) + 0.08 * reach)
     axes.set_xlabel("bits per pixel")
@@ -317,7 +319,7 @@ def _plot(evaluation: Evaluation, anchors: Mapping[str, Curve], metric: str) -> 
     axes.grid(True, linewidth=0.6, color=_GREY, alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    legend = axes.legend(loc="lower right", frameon=False, fontsize=9)
+    legend = axes.legend(loc="upper left", frameon=False, fontsize=9)
     for text in (axes.xaxis.label, axes.yaxis.label, *legend.get_texts()):
         text.set_color(_INK)
     for spine in axes.spines.values():
