@@ -51,7 +51,7 @@ def run_vrcodec(vrcodec_environment: dict[str, str]) -> RunVrcodec:
 
 EVAL_OPTIONS = (
     "--weights", str(TESTS / "data" / "tiny.safetensors"), "--qualities", "0,0.5,1",
-    "--compare", "jpeg,webp",
+    "--compare", "jpeg,jxl",
 )
 
 
@@ -60,12 +60,14 @@ def eval_report(
     run_vrcodec: RunVrcodec, pictures: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """A report that `vrcodec eval` made of the two pictures in the folder beside it."""
-    for package in ("matplotlib", "jinja2", "ssimulacra2"):
+    for package in ("matplotlib", "jinja2", "ssimulacra2", "pillow_jxl"):
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("eval")
     (folder / "pictures").mkdir()
     for name in ("hibiscus.png", "macaw.png"):
         shutil.copy(pictures / name, folder / "pictures")
-    result = run_vrcodec("eval", folder / "pictures", *EVAL_OPTIONS, "-o", folder / "report")
+    result = run_vrcodec(
+        "eval", folder / "pictures", *EVAL_OPTIONS, "-o", folder / "report", timeout=900
+    )
     assert result.returncode == 0, result.stderr
     return folder / "report"

@@ -48,7 +48,7 @@ def test_figures_are_those_of_real_files(
 
 def test_curves_have_the_layout_of_compressai(eval_report: Path) -> None:
     assert {path.name for path in (eval_report / "curves").iterdir()} == {
-        "vrcodec.json", "jpeg.json", "webp.json"
+        "vrcodec.json", "jpeg.json", "jxl.json"
     }
     for name in ("vrcodec", "jpeg"):
         curve = json.loads((eval_report / "curves" / f"{name}.json").read_text())
@@ -68,20 +68,32 @@ def test_curves_have_the_layout_of_compressai(eval_report: Path) -> None:
     assert results["bpp"] == sorted(results["bpp"])
 
 
-def test_a_curve_serves_as_an_anchor(
+def test_two_processes_measure_the_same_beside_another_curve(
     eval_report: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path, tmp_path: Path
 ) -> None:
     shutil.copy(pictures / "macaw.png", tmp_path)
-    anchor = eval_report / "curves" / "jpeg.json"
     result = run_vrcodec(
-        "eval", tmp_path, "--weights", tiny_weights, "--qualities", "0,1", "--anchors", anchor
+        "eval", tmp_path, "--weights", tiny_weights, "--qualities", "0,1", "--jobs", "2",
+        "--anchors", eval_report / "curves" / "jpeg.json",
     )
     assert result.returncode == 0, result.stderr
-    assert " %  (" in result.stdout.decode().splitlines()[-1]
-    curve = bjontegaard.load_curves(anchor)["JPEG"]
-    assert bjontegaard.bd_rate(curve, curve)[0] == pytest.approx(0)
+    lines = result.stdout.decode().splitlines()
+    wanted = [
+        round(float(row["bpp"]), 4) for row in rows_of(eval_report)
+        if (row["picture"], row["codec"]) == ("macaw.png", "vrcodec") and row["quality"] != "0.5"
+    ]
+    at = next(i for i, line in enumerate(lines) if line.startswith("quality"))
+    assert [float(line.split()[1]) for line in lines[at + 1 : at + 3]] == wanted
+    assert lines[-1].startswith("JPEG ") and lines[-1].count(" %  (") == 3
+
+
+def test_curves_of_reports_can_be_compared_with(eval_report: Path) -> None:
+    curves = bjontegaard.load_curves(eval_report / "curves")
+    assert {"JPEG", "JPEG XL"} < curves.keys()
+    curve = curves["JPEG"]
     dearer = {**curve, "bpp": [1.1 * bpp for bpp in curve["bpp"]]}
     for metric in ("psnr", "ms_ssim", "ssimulacra2"):
+        assert bjontegaard.bd_rate(curve, curve, metric)[0] == pytest.approx(0)
         assert bjontegaard.bd_rate(dearer, curve, metric)[0] == pytest.approx(10)
 
 
@@ -91,25 +103,26 @@ def test_the_same_command_goes_on(
     report = tmp_path / "report"
     shutil.copytree(eval_report, report)
     notebook = report / "measurements.jsonl"
-    whole = notebook.read_bytes()
-    kept = whole[: whole.index(b"\n", len(whole) // 50) - 9]  # killed while it wrote a line
+    lines = notebook.read_bytes().splitlines(keepends=True)
+    missing = 5
+    kept = b"".join(lines[missing:])[:-9]  # killed while it wrote a line
     notebook.write_bytes(kept)
     (report / "report.html").unlink()
     command = (eval_report.parent / "pictures", *EVAL_OPTIONS, "--pictures", "0")
     result = run_vrcodec("eval", *command, "-o", report)
     assert result.returncode == 0, result.stderr
-    assert notebook.read_bytes().startswith(kept)
-    # What was measured before is taken as it was, times included.
-    before = {line for line in kept.split(b"\n")[:-1] if line.startswith(b'{"key": "point')}
-    assert before
-    rows = {(r["picture"], r["codec"], r["quality"]): r for r in rows_of(report)}
-    for row in rows_of(eval_report):
-        again = rows[row["picture"], row["codec"], row["quality"]]
-        assert (again["bytes"], again["psnr"]) == (row["bytes"], row["psnr"])
-    times = {row["encode_seconds"] for row in rows.values()}
-    for line in before:
-        assert str(json.loads(line)["result"]["encode_seconds"]) in times
-    assert (report / "report.html").exists()
+    whole = notebook.read_bytes()
+    assert whole.startswith(kept)
+    assert whole[len(kept):].count(b'{"key": "point') == missing == whole[len(kept):].count(b"key")
+    before, after = rows_of(eval_report), rows_of(report)
+    for column in ("picture", "codec", "quality", "bytes", "psnr"):
+        assert [row[column] for row in after] == [row[column] for row in before]
+    again = [
+        old["encode_seconds"] != new["encode_seconds"]
+        for old, new in zip(before, after, strict=True)
+    ]
+    assert sum(again) == missing
+    assert b"side-by-side" not in (report / "report.html").read_bytes()
 
 
 def test_only_what_is_missing_is_measured(tmp_path: Path) -> None:
@@ -131,23 +144,6 @@ def test_only_what_is_missing_is_measured(tmp_path: Path) -> None:
         evaluation.run(tasks, lambda: None)
     assert calls == [0, 1, 2, 3]
     assert Notebook(path).results["point|codec 2"] == {"square": 4}
-
-
-def test_several_processes_measure_the_same(
-    eval_report: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path, tmp_path: Path
-) -> None:
-    shutil.copy(pictures / "hibiscus.png", tmp_path)
-    result = run_vrcodec(
-        "eval", tmp_path, "--weights", tiny_weights, "--qualities", "0,1", "--jobs", "2"
-    )
-    assert result.returncode == 0, result.stderr
-    wanted = {
-        float(row["bpp"]) for row in rows_of(eval_report)
-        if (row["picture"], row["codec"]) == ("hibiscus.png", "vrcodec")
-        and float(row["quality"]) in {0, 1}
-    }
-    lines = result.stdout.decode().splitlines()[-2:]
-    assert {float(line.split()[1]) for line in lines} == {round(bpp, 4) for bpp in wanted}
 
 
 @pytest.mark.parametrize("name", other_codecs.OTHER_CODECS)

@@ -113,7 +113,7 @@ def test_pairs_have_the_same_size_and_can_be_enlarged(page: sync_api.Page) -> No
     cells = pair.locator("[data-part=sides] td")
     for rate in ("0", "1", "2"):
         pair.locator("[data-part=rate]").select_option(rate)
-        for codec in ("JPEG", "WebP"):
+        for codec in ("JPEG", "JPEG XL"):
             pair.get_by_label("Right").select_option(label=codec)
             ours, theirs = (
                 [cell.strip() for cell in row.split("\t")[1:]]

@@ -17,6 +17,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.bjontegaard import Curve, bd_rate
 from vrcodec.evaluation.evaluate import Notebook
-from vrcodec.evaluation.showcase import DIAL_SIZE, SIDE_BY_SIDE_SIZE
+from vrcodec.evaluation.showcase import DIAL_SIZE, SIDE_BY_SIDE_SIZE, TRANSPORT
 from vrcodec.files import os_error_text, write_atomically
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ _COMPRESSAI_NAMES = {
     "encode_seconds": "encoding_time", "decode_seconds": "decoding_time", "quality": "quality",
 }
 _ANCHOR_TITLES = {
-    "jpeg_420": "JPEG 4:2:0", "webp_m6": "WebP", "avif_s6_444": "AVIF speed 6, 4:4:4",
-    "heic_444": "HEIC 4:4:4", "jxl_e7": "JPEG XL effort 7", "bpg_444": "BPG 4:4:4 (published)",
-    "vtm": "VTM 4:4:4 (published)",
+    "vtm": "VTM 4:4:4 (published)", "bpg_444": "BPG 4:4:4 (published)",
+    "avif_s6_444": "AVIF (measured before)", "heic_444": "HEIC (measured before)",
+    "webp_m6": "WebP (measured before)", "jxl_e7": "JPEG XL (measured before)",
+    "jpeg_420": "JPEG (measured before)",
 }
 """Which of the curves in scripts/anchors are drawn, and what the plots call them."""
 _MEASURED_AS = {"jpeg": "jpeg_420", "webp": "webp_m6", "avif": "avif_s6_444", "jxl": "jxl_e7",
@@ -217,8 +219,10 @@ def write_page(
             "pictures": pictures,
         },
         sizes={"side_by_side": SIDE_BY_SIDE_SIZE, "dial": DIAL_SIZE},
+        transport=TRANSPORT,
         today=date.today().isoformat(),
-        machine=f"{platform.system()} on {platform.machine()}, Python {platform.python_version()}",
+        machine=f"{platform.system()} on {platform.machine()} with {os.cpu_count()} cores, "
+                f"Python {platform.python_version()}",
     )
     write_atomically(folder / PAGE, page.encode(), overwrite=True)
     return len(pictures)
@@ -300,11 +304,12 @@ def _plot(evaluation: Evaluation, anchors: Mapping[str, Curve], metric: str) -> 
             color=colour, label=subject.title, zorder=3 if subject is evaluation.own else 2,
         )
     measured = {_MEASURED_AS.get(subject.name) for subject in subjects}
-    known = _ANCHOR_TITLES.keys() & anchors.keys()
-    drawn = [name for name in known or anchors if name not in measured]
-    for i, name in enumerate(sorted(drawn)):
+    known = [name for name in _ANCHOR_TITLES if name in anchors]
+    lines = {name: _line(anchors[name], metric) for name in known or anchors}
+    drawn = [name for name, (x, _) in lines.items() if x and name not in measured]
+    for i, name in enumerate(drawn):
         axes.plot(
-            *_line(anchors[name], metric), linestyle=_DASHES[i % len(_DASHES)], linewidth=1.2,
+            *lines[name], linestyle=_DASHES[i % len(_DASHES)], linewidth=1.2,
             color=_GREY, label=_ANCHOR_TITLES.get(name, name), zorder=1,
         )
     x, y = _line(own, metric)

@@ -27,7 +27,7 @@ DIAL_SIZE = (512, 384)
 """Largest crops, long side and short side."""
 SIZE_SLACK = 0.01
 """A compared file may be larger by this share."""
-TRANSPORT: dict[str, Any] = {"quality": 95, "subsampling": "4:4:4", "optimize": True}
+TRANSPORT: dict[str, Any] = {"quality": 93, "subsampling": "4:4:4", "optimize": True}
 """JPEG as which pictures are embedded that browsers cannot decode themselves."""
 
 
