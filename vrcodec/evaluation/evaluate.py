@@ -6,14 +6,16 @@ line in one file, so that an evaluation that was killed goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -230,9 +232,10 @@ class Evaluation:
                 done()
             else:
                 wanted.append(task)
-        for key, result in _results(wanted, self.setup.jobs):
-            self.notebook.add(key, result)
-            done()
+        with contextlib.closing(_results(wanted, self.setup.jobs)) as results:
+            for key, result in results:
+                self.notebook.add(key, result)
+                done()
 
     def _key(self, kind: str, subject: Subject, picture: Picture, what: str) -> str:
         metrics = "ssimulacra2" if has_ssimulacra2() else ""
@@ -340,24 +343,29 @@ def _peak_bytes() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _results(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _results(
+    tasks: Sequence[Task], jobs: int
+) -> Generator[tuple[str, dict[str, Any]], None, None]:
     """Keys and results, as tasks come to their end."""
     if jobs == 1 or len(tasks) < 2:
         for task in tasks:
             yield task.key, _do(task)
         return
     context = multiprocessing.get_context("spawn")
+    waiting = deque(tasks)
+    running: dict[Future[dict[str, Any]], str] = {}
     with ProcessPoolExecutor(jobs, context, start_worker) as pool:
         try:
-            futures = {pool.submit(_do, task): task.key for task in tasks}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            while waiting or running:
+                while waiting and len(running) < jobs:  # no more, so that Ctrl-C has not to wait
+                    task = waiting.popleft()
+                    running[pool.submit(_do, task)] = task.key
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
         except BrokenProcessPool:
             raise VrcodecError(
                 "a worker process died, perhaps for want of memory; the same command goes on"
             ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _do(task: Task) -> dict[str, Any]:
