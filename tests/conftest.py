@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -133,3 +134,27 @@ def settings(tiny_weights: Path) -> Encoding:
     """Of a batch run that encodes with the tiny model on the CPU."""
     name = weights_id(tiny_weights)
     return Encoding(tiny_weights, name, "cpu", image_io.MAX_PIXELS, 0.5)
+
+
+EVAL_OPTIONS = (
+    "--weights", str(TESTS / "data" / "tiny.safetensors"), "--qualities", "0,0.5,1",
+    "--compare", "jpeg,jxl",
+)
+
+
+@pytest.fixture(scope="session")
+def eval_report(
+    run_vrcodec: RunVrcodec, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A report that `vrcodec eval` made of the two pictures in the folder beside it."""
+    for package in ("matplotlib", "jinja2", "ssimulacra2", "pillow_jxl"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("eval")
+    (folder / "pictures").mkdir()
+    for name in ("hibiscus.png", "macaw.png"):
+        shutil.copy(pictures / name, folder / "pictures")
+    result = run_vrcodec(
+        "eval", folder / "pictures", *EVAL_OPTIONS, "-o", folder / "report", timeout=900
+    )
+    assert result.returncode == 0, result.stderr
+    return folder / "report"

@@ -421,7 +421,7 @@ def run(
         VrcodecError: the output folder cannot be made, another run is at work in it, or the model
             cannot be loaded.
     """
-    with _alone_in(str(out)):
+    with alone_in(str(out)):
         yield from (engine or processes)(tasks, settings, jobs, overwrite)
 
 
@@ -555,7 +555,7 @@ class _Workers:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self.jobs, context, _start_worker)
+        return ProcessPoolExecutor(self.jobs, context, start_worker)
 
 
 def _look(task: Task, settings: Settings) -> tuple[State, dict[str, Any]]:
@@ -587,7 +587,7 @@ def quieten() -> None:
     logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Deaf to Ctrl-C, and never longer there than its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -637,7 +637,7 @@ def _facts(coded: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _alone_in(out: str) -> Iterator[None]:
+def alone_in(out: str) -> Iterator[None]:
     """Make a folder, keep a second run out of it where the system can, and leave it clean."""
     if storage.is_url(out):
         yield

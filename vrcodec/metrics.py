@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import math
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 MS_SSIM_SIDE = 160
 """MS-SSIM is not defined for pictures with a side of this many pixels or fewer."""
+SSIMULACRA2_SIDE = 8
+"""SSIMULACRA2 is not defined for pictures with a side of fewer pixels than this."""
 _STRIP_SAMPLES = 1 << 22
 
 
@@ -40,3 +45,29 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
         torch.from_numpy(np.array(x)).permute(2, 0, 1)[None].float() for x in (a, b)
     )
     return float(measure(first, second, data_range=255))
+
+
+def has_ssimulacra2() -> bool:
+    """Whether `ssimulacra2` can be called: its package is optional."""
+    return importlib.util.find_spec("ssimulacra2") is not None
+
+
+def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
+    """SSIMULACRA2 of an 8-bit RGB picture (H, W, 3) and a distorted one; 100 if they are equal.
+
+    A perceptual metric of the JPEG XL project, as the package ssimulacra2 computes it: about 30
+    is low, 50 medium, 70 high quality, 90 visually lossless. None where a side is under 8 pixels.
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    if min(a.shape[:2]) < SSIMULACRA2_SIDE:
+        return None
+    from ssimulacra2 import compute_ssimulacra2
+
+    files = []
+    for pixels in (a, b):
+        files.append(io.BytesIO())
+        Image.fromarray(pixels).save(files[-1], "PPM")
+        files[-1].seek(0)
+    return float(compute_ssimulacra2(*files))

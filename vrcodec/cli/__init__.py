@@ -16,6 +16,7 @@ COMMANDS = {
     "selftest": (
         "vrcodec.cli.selftest:selftest", "Check that this machine decodes as every other."
     ),
+    "eval": ("vrcodec.cli.eval:evaluate", "Measure rate and distortion on a folder of pictures."),
     "train": ("vrcodec.cli.train:train", "Train new weights on folders of pictures."),
 }
 """Where each command lives, and what it does in one line."""

@@ -9,8 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vrcodec.errors import VrcodecError
+from vrcodec.files import read_bytes
+
 Curve = Mapping[str, Sequence[float | None]]
-"""bpp with psnr (dB) and optionally ms_ssim, one element per quality."""
+"""bpp with psnr (dB) and optionally ms_ssim and ssimulacra2, one element per quality."""
+_COMPRESSAI_NAMES = {"bpp": "bpp", "psnr": "psnr-rgb", "ms_ssim": "ms-ssim-rgb",
+                     "ssimulacra2": "ssimulacra2"}
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def bd_rate(test: Curve, anchor: Curve, metric: str = "psnr") -> tuple[float, float, float]:
@@ -20,10 +26,11 @@ def bd_rate(test: Curve, anchor: Curve, metric: str = "psnr") -> tuple[float, fl
     curves; nothing is extrapolated. Points that cost more without gaining quality are dropped.
 
     Args:
-        metric: "psnr", or "ms_ssim", which is compared as -10 log10(1 - value).
+        metric: "psnr", "ssimulacra2", or "ms_ssim", which is compared as -10 log10(1 - value).
 
     Returns:
-        percent (negative: test is better), and the overlap's ends in dB; nan without overlap.
+        percent (negative: test is better), and the overlap's ends (dB, or points of SSIMULACRA2);
+        nan without overlap.
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -40,12 +47,41 @@ def bd_rate(test: Curve, anchor: Curve, metric: str = "psnr") -> tuple[float, fl
     return 100 * math.expm1((areas[0] - areas[1]) / (high - low)), low, high
 
 
-def load_curves(folder: Path) -> dict[str, Curve]:
-    """All named curves of the .json files of a folder."""
+def load_curves(path: Path) -> dict[str, Curve]:
+    """Named curves of a .json file, or of all those in a folder.
+
+    A file holds curves by name, or one result in CompressAI's layout.
+
+    Raises:
+        VrcodecError: it cannot be read, or holds something else.
+    """
     curves: dict[str, Curve] = {}
-    for path in sorted(folder.glob("*.json")):
-        curves |= json.loads(path.read_text())
+    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+        try:
+            found = json.loads(read_bytes(file))
+            if "results" in found:
+                found = {
+                    found.get("name", file.stem): {
+                        ours: found["results"][theirs]
+                        for ours, theirs in _COMPRESSAI_NAMES.items() if theirs in found["results"]
+                    }
+                }
+            if not all(len(curve["bpp"]) == len(curve["psnr"]) for curve in found.values()):
+                raise ValueError
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise VrcodecError(f"{file}: holds no rate-distortion curves") from None
+        curves |= found
+    if not curves:
+        raise VrcodecError(f"{path}: no rate-distortion curves there")
     return curves
+
+
+def kodak_anchors() -> dict[str, Curve]:
+    """Curves of other codecs on Kodak: those of the installed package, or of the checkout."""
+    for folder in (_PACKAGE / "anchors", _PACKAGE.parents[1] / "scripts" / "anchors"):
+        if folder.is_dir():
+            return load_curves(folder)
+    return {}
 
 
 def _front(curve: Curve, metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,83 +1,169 @@
-"""Rate-distortion curves through real files."""
+"""Rate and distortion of pictures coded through real files, and curves of them."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from vrcodec import image_io
-from vrcodec.codec import Codec
 from vrcodec.container import unpack
-from vrcodec.metrics import ms_ssim, psnr
+from vrcodec.metrics import has_ssimulacra2, ms_ssim, psnr, ssimulacra2
+
+if TYPE_CHECKING:
+    from vrcodec.codec import Codec
 
 DIAL = tuple(i / 10 for i in range(11))
+"""Qualities that a curve of the whole dial is made of."""
+
+
+class Coder(Protocol):
+    """What can be measured: vrcodec's `Codec`, and `other_codecs.OtherCodec`."""
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """A file's bytes."""
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The picture in a file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One picture, coded by one codec at one quality.
+
+    Attributes:
+        quality: on the codec's own scale.
+        pixels: of the picture, width x height.
+        bytes: size of the file.
+        psnr: dB.
+        ms_ssim, ssimulacra2: None where they are not defined or not asked for.
+        encode_seconds, decode_seconds: wall time, from pixels in memory to a file in memory and
+            back.
+        estimate: ideal code length of vrcodec's latents in bytes; None for other codecs.
+    """
+
+    quality: float
+    pixels: int
+    bytes: int
+    psnr: float
+    ms_ssim: float | None
+    ssimulacra2: float | None
+    encode_seconds: float
+    decode_seconds: float
+    estimate: float | None
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the file per pixel of the picture."""
+        return 8 * self.bytes / self.pixels
+
+
+def read_rgb(path: Path, max_pixels: int = image_io.MAX_PIXELS) -> NDArray[np.uint8]:
+    """A picture file as it is coded: 8-bit RGB (H, W, 3), turned as EXIF says, without alpha.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    image = image_io.open_picture(path, str(path), max_pixels)
+    return image_io.to_coded(image, strip=True).pixels
+
+
+def measure(
+    coder: Coder, pixels: NDArray[np.uint8], quality: float, perceptual: bool = True
+) -> Point:
+    """Code a picture through the bytes of a file and back.
+
+    Args:
+        coder: the codec.
+        pixels: uint8 RGB (H, W, 3).
+        quality: on the codec's own scale.
+        perceptual: measure also MS-SSIM, and SSIMULACRA2 if its package is installed.
+    """
+    picture = Image.fromarray(pixels)
+    started = time.perf_counter()
+    data = coder.encode(picture, quality)
+    encoded = time.perf_counter()
+    decoded = np.asarray(coder.decode(data))
+    finished = time.perf_counter()
+    return Point(
+        quality=quality,
+        pixels=pixels.shape[0] * pixels.shape[1],
+        bytes=len(data),
+        psnr=psnr(pixels, decoded),
+        ms_ssim=ms_ssim(pixels, decoded) if perceptual else None,
+        ssimulacra2=ssimulacra2(pixels, decoded) if perceptual and has_ssimulacra2() else None,
+        encode_seconds=encoded - started,
+        decode_seconds=finished - encoded,
+        estimate=_estimate(coder, data),
+    )
+
+
+def mean_curve(points: Iterable[Sequence[Point]]) -> dict[str, Any]:
+    """Means over pictures, quality by quality.
+
+    Args:
+        points: for every quality, the points of all pictures.
+
+    Returns:
+        Lists over the qualities: `quality`, and the means of bpp, psnr (dB), ms_ssim,
+        ssimulacra2 (each over the pictures that have it, None if none has), encode_seconds and
+        decode_seconds; encode_mp_s and decode_mp_s, megapixels of all pictures by the seconds
+        for all; `bytes` and `estimate`, sums over all pictures.
+    """
+    curve: dict[str, Any] = {"quality": []}
+    for column in points:
+        curve["quality"].append(column[0].quality)
+        row = {
+            name: _mean([getattr(point, name) for point in column])
+            for name in (
+                "bpp", "psnr", "ms_ssim", "ssimulacra2", "encode_seconds", "decode_seconds"
+            )
+        }
+        megapixels = sum(point.pixels for point in column) / 1e6
+        for part in ("encode", "decode"):
+            seconds = sum(getattr(point, f"{part}_seconds") for point in column)
+            row[f"{part}_mp_s"] = megapixels / seconds
+        row["bytes"] = sum(point.bytes for point in column)
+        estimates = [point.estimate for point in column if point.estimate is not None]
+        row["estimate"] = sum(estimates) if estimates else None
+        for name, value in row.items():
+            curve.setdefault(name, []).append(value)
+    return curve
 
 
 def rd_curve(
-    codec: Codec,
-    paths: Sequence[Path],
-    qualities: Sequence[float] = DIAL,
-    with_ms_ssim: bool = True,
-    progress: bool = False,
+    codec: Codec, paths: Sequence[Path], qualities: Sequence[float] = DIAL, progress: bool = False
 ) -> dict[str, Any]:
-    """Code every picture at every quality, through bytes and back.
+    """Means of bpp and PSNR over picture files, as `mean_curve` gives them; no other metrics.
 
     Raises:
         PictureError: a picture cannot be read.
-
-    Returns:
-        Lists over the qualities of the means over pictures: bpp (file bytes x 8 / pixels), psnr
-        (dB), ms_ssim, enc_s and dec_s (seconds); `quality`; and `per_image` with the same lists
-        for every picture, in addition `estimate` (ideal bytes of the latents) and `bytes`.
     """
-    rows: dict[str, list[list[float | None]]] = {
-        key: [] for key in ("bpp", "psnr", "ms_ssim", "enc_s", "dec_s", "bytes", "estimate")
-    }
-    pictures = [
-        image_io.open_picture(path, str(path), image_io.MAX_PIXELS).convert("RGB")
-        for path in paths
-    ]
+    pictures = [read_rgb(path) for path in paths]
     with tqdm(total=len(paths) * len(qualities), unit="file", disable=not progress) as bar:
+        columns: list[list[Point]] = []
         for quality in qualities:
-            for row in rows.values():
-                row.append([])
-            for picture in pictures:
-                for key, value in _measure(codec, picture, quality, with_ms_ssim).items():
-                    rows[key][-1].append(value)
+            columns.append([])
+            for pixels in pictures:
+                columns[-1].append(measure(codec, pixels, quality, perceptual=False))
                 bar.update()
-    result: dict[str, Any] = {"quality": list(qualities)}
-    for key in ("bpp", "psnr", "ms_ssim", "enc_s", "dec_s"):
-        result[key] = [_mean(row) for row in rows[key]]
-    result["per_image"] = {"image": [path.name for path in paths], **rows}
-    return result
+    return mean_curve(columns)
 
 
-def _measure(
-    codec: Codec, picture: Image.Image, quality: float, with_ms_ssim: bool
-) -> dict[str, float | None]:
-    started = time.perf_counter()
-    data = codec.encode(picture, quality)
-    encoded = time.perf_counter()
-    decoded = np.asarray(codec.decode(data))
-    finished = time.perf_counter()
-    source = np.asarray(picture)
+def _estimate(coder: Coder, data: bytes) -> float | None:
+    from vrcodec.codec import Codec
+
+    if not isinstance(coder, Codec):
+        return None
     stream = unpack(data)
-    estimate = codec.estimate_bits(codec.read_latents(stream), stream.header.conditioning) / 8
-    return {
-        "bpp": 8 * len(data) / (source.shape[0] * source.shape[1]),
-        "psnr": psnr(source, decoded),
-        "ms_ssim": ms_ssim(source, decoded) if with_ms_ssim else None,
-        "enc_s": encoded - started,
-        "dec_s": finished - encoded,
-        "bytes": len(data),
-        "estimate": estimate,
-    }
+    return coder.estimate_bits(coder.read_latents(stream), stream.header.conditioning) / 8
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

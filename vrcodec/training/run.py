@@ -152,4 +152,4 @@ def validate(weights: Path, folder: Path, progress: bool = False) -> dict[str, A
     from vrcodec.evaluation.rate_distortion import rd_curve
 
     qualities = [i / 8 for i in range(9)]
-    return rd_curve(Codec(weights), find_pictures([folder]), qualities, False, progress)
+    return rd_curve(Codec(weights), find_pictures([folder]), qualities, progress)

@@ -1,0 +1,175 @@
+"""Other codecs to compare with, through the libraries that their users have.
+
+Each is used as such a user would: Pillow writes the file into memory and reads it back. Settings
+are fixed here and stated in every report; the ranges of their own quality scales span the same
+sizes as the whole dial of vrcodec, as far as they reach.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from PIL import Image, features
+
+from vrcodec.errors import VrcodecError
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherCodec:
+    """A codec that Pillow can use.
+
+    Attributes:
+        name: what the command line calls it.
+        title: what people call it.
+        settings: what is not left to chance, in words.
+        format, options: what Pillow calls it, and the options of `Image.save`.
+        qualities: of its own scale, for a curve.
+        best: upper end of its own scale.
+        step: smallest difference on its own scale that is worth a try.
+        thread_option: option of `Image.save` that limits its threads, if there is one.
+        mime: type of its files where browsers show them, else None.
+        package: what to install for it.
+        module: what to import for it, if not Pillow's own.
+    """
+
+    name: str
+    title: str
+    settings: str
+    format: str
+    options: Mapping[str, Any]
+    qualities: tuple[float, ...]
+    package: str
+    module: str | None = None
+    best: float = 100
+    step: float = 1
+    thread_option: str | None = None
+    mime: str | None = None
+
+    def encode(self, image: Image.Image, quality: float) -> bytes:
+        """The bytes of a file for an RGB picture, at a quality of the codec's own scale."""
+        file = io.BytesIO()
+        image.save(file, self.format, quality=quality, **self.options)
+        return file.getvalue()
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The RGB picture of a file."""
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+
+    def with_threads(self, threads: int) -> OtherCodec:
+        """The same with at most this many threads, where the codec lets one choose."""
+        if self.thread_option is None:
+            return self
+        return dataclasses.replace(self, options={**self.options, self.thread_option: threads})
+
+    @property
+    def library(self) -> str:
+        """Which versions do the work, in words."""
+        name = self.package.split(">")[0]
+        return f"{name} {version(name)}{_LIBRARIES.get(self.name, str)()}"
+
+
+def _heif_library() -> str:
+    heif = importlib.import_module("pillow_heif").libheif_info()
+    return f", libheif {heif['libheif']}, {heif['HEIF']}"
+
+
+_LIBRARIES: dict[str, Callable[[], str]] = {
+    "jpeg": lambda: f", libjpeg-turbo {features.version('libjpeg_turbo')}",
+    "webp": lambda: f", libwebp {features.version('webp')}",
+    "avif": lambda: f", libavif {features.version('avif')}",
+    "heic": _heif_library,
+}
+
+OTHER_CODECS = {
+    codec.name: codec
+    for codec in (
+        OtherCodec(
+            "jpeg", "JPEG", "4:2:0, baseline, optimised Huffman tables",
+            "JPEG", {"subsampling": "4:2:0", "optimize": True},
+            (5, 10, 20, 35, 50, 65, 75, 85, 92, 96), "pillow", mime="image/jpeg",
+        ),
+        OtherCodec(
+            "webp", "WebP", "lossy, method 6",
+            "WEBP", {"method": 6},
+            (1, 5, 15, 30, 45, 60, 75, 85, 92, 97), "pillow", mime="image/webp",
+        ),
+        OtherCodec(
+            "avif", "AVIF", "aom at speed 6, 4:4:4, default tuning",
+            "AVIF", {"speed": 6, "subsampling": "4:4:4", "codec": "aom"},
+            (10, 20, 30, 40, 50, 60, 70, 80, 88), "pillow>=11.3",
+            thread_option="max_threads", mime="image/avif",
+        ),
+        OtherCodec(
+            "jxl", "JPEG XL", "lossy VarDCT, effort 7",
+            "JXL", {"effort": 7},
+            (1, 10, 20, 35, 50, 65, 80, 88, 93, 96), "pillow-jxl-plugin", "pillow_jxl",
+            best=99.5, step=0.5, thread_option="num_threads",
+        ),
+        OtherCodec(
+            "heic", "HEIC", "x265 with libheif's defaults, 4:4:4",
+            "HEIF", {"chroma": 444},
+            (4, 10, 16, 22, 29, 36, 43, 50, 58, 66), "pillow-heif", "pillow_heif",
+        ),
+    )
+}
+
+
+def load(names: Sequence[str]) -> list[OtherCodec]:
+    """Codecs by name, ready to use.
+
+    Raises:
+        VrcodecError: one is unknown, or not installed; the text says what to install.
+    """
+    for name in names:
+        if name not in OTHER_CODECS:
+            known = ", ".join(OTHER_CODECS)
+            raise VrcodecError(f"no codec is called {name!r}; known are {known}")
+    codecs = [OTHER_CODECS[name] for name in dict.fromkeys(names)]
+    for codec in codecs:
+        if not _installed(codec):
+            raise VrcodecError(
+                f"{codec.title} is not installed: pip install '{codec.package}'"
+                + ("" if codec.module else " (this Pillow was built without it)")
+            )
+    return codecs
+
+
+def nearest_within(
+    codec: OtherCodec, image: Image.Image, limit: int
+) -> tuple[float, bytes]:
+    """The file of the highest quality that is at most so large, by bisection.
+
+    Returns:
+        Quality on the codec's own scale, and the file; where even quality 0 is larger, that.
+    """
+    files: dict[int, bytes] = {}
+
+    def size(position: int) -> int:
+        files[position] = codec.encode(image, position * codec.step)
+        return len(files[position])
+
+    low, high = 0, round(codec.best / codec.step)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if size(middle) <= limit else (low, middle - 1)
+    if low not in files:
+        size(low)
+    return low * codec.step, files[low]
+
+
+def _installed(codec: OtherCodec) -> bool:
+    if codec.module is None:
+        return codec.format not in {"AVIF", "WEBP"} or bool(features.check(codec.name))
+    try:
+        module = importlib.import_module(codec.module)
+    except ImportError:
+        return False
+    if codec.name == "heic":
+        module.register_heif_opener()
+    return True
