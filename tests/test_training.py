@@ -119,6 +119,12 @@ def test_conditioning_is_log_uniform_with_mass_at_the_ends() -> None:
     assert 0.03 < (drawn == 1).mean() < 0.06
 
 
+def test_a_twin_sees_one_lambda_only() -> None:
+    drawn = sample_conditioning(np.random.default_rng(0), 50, 2, quality=0.25)
+    assert (drawn[:, 0] == 0.25).all()
+    assert len(np.unique(drawn[:, 1])) > 40
+
+
 def test_float_and_exported_scale_paths_agree(tiny_weights: Path) -> None:
     """A weights file keeps the scale path as integers; as floats it gives the same scales."""
     codec = Codec(tiny_weights, "cpu")
@@ -321,3 +327,26 @@ def test_augmentation_makes_grey_and_reduced_crops(store: PictureStore) -> None:
     plain = CropSampler(store, Augmentation(0, 0, 0, 0), 0).batch(8, 64)
     assert reduced.shape == plain.shape == (8, 3, 64, 64)
     assert float(reduced.min()) >= 0 and float(reduced.max()) <= 1
+
+
+def test_training_and_validation_need_no_coder(photographs: Path, tiny_weights: Path) -> None:
+    """A machine lent for training has torch, numpy, Pillow, safetensors, tqdm and click only."""
+    program = f"""
+import sys
+from pathlib import Path
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("constriction", "scipy", "pytorch_msssim", "fsspec"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Absent())
+import vrcodec.cli.train
+from vrcodec.training.run import run_training, validate
+curve = validate(Path({str(tiny_weights)!r}), Path({str(photographs)!r}), "cpu")
+assert curve["bpp"] == sorted(curve["bpp"]), curve
+print(len(curve["psnr"]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=TESTS.parent, capture_output=True, text=True,
+        timeout=300, check=False,
+    )
+    assert result.stdout.strip() == "9", result.stderr

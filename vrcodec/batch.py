@@ -588,7 +588,7 @@ def quieten() -> None:
 
 
 def start_worker() -> None:
-    """Deaf to Ctrl-C, and never longer there than its parent."""
+    """In a worker process: deaf to Ctrl-C, never longer there than the parent, Pillow quiet."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     quieten()

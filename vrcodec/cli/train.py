@@ -33,6 +33,8 @@ from vrcodec.errors import VrcodecError
               help="Side of the crops while the learning rate falls [as before].")
 @click.option("--loss", type=click.Choice(["mse", "ms-ssim", "mix"]), default="mse",
               show_default=True, help="Distortion; a mix has a second loss coefficient.")
+@click.option("--only-quality", type=click.FloatRange(0, 1), metavar="Q",
+              help="Train for one quality instead of the whole dial, to compare with.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3,
               show_default=True, help="Learning rate before the decay.")
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw",
@@ -57,6 +59,7 @@ def train(
     patch: int,
     final_patch: int | None,
     loss: str,
+    only_quality: float | None,
     lr: float,
     optimizer: str,
     warmup: int,
@@ -85,6 +88,7 @@ def train(
         {
             "max_time": max_time or float("inf"), "max_steps": steps or 0, "batch": batch,
             "patch": patch, "final_patch": final_patch or 0, "loss": loss, "lr": lr,
+            "only_quality": only_quality,
             "optimizer": optimizer, "warmup_steps": warmup, "decay": decay, "seed": seed,
             "compile": compile_,
         },
@@ -126,11 +130,14 @@ def _train(
         return finished  # the first process of `torchrun` speaks for all
     click.echo(f"{run / WEIGHTS}")
     if finished and val:
-        before = validate(run / INITIAL, val, progress)
-        after = validate(run / WEIGHTS, val, progress)
+        before = validate(run / INITIAL, val, device, progress)
+        after = validate(run / WEIGHTS, val, device, progress)
         (run / "val.json").write_text(json.dumps({"initial": before, "final": after}) + "\n")
         for quality, bpp, psnr in zip(after["quality"], after["bpp"], after["psnr"], strict=True):
             click.echo(f"quality {quality:.3f}  {bpp:.4f} bpp  {psnr:.3f} dB")
-        rate, low, high = bd_rate(after, before)
+        try:
+            rate, low, high = bd_rate(after, before)
+        except ImportError:
+            return finished  # a machine with nothing but what training needs: no scipy
         click.echo(f"BD-rate against the start: {rate:+.2f} % ({low:.1f} to {high:.1f} dB)")
     return finished

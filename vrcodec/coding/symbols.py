@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import constriction
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,9 +19,16 @@ from vrcodec.errors import CorruptError
 ESCAPE_CLASSES = 16
 
 
+def _stream() -> Any:
+    """constriction's range coder and models; machines that only train do without."""
+    import constriction
+
+    return constriction.stream
+
+
 @functools.lru_cache(maxsize=8)
 def _models(tables: _ByIdentity) -> list[Any]:
-    made = constriction.stream.model.Categorical
+    made = _stream().model.Categorical
     return [
         made(tables.value.table(t) / float(TOTAL), perfect=False) for t in range(len(tables.value))
     ]
@@ -58,7 +64,7 @@ def encode(values: NDArray[np.integer], numbers: NDArray[np.integer], tables: Ta
     """
     if len(values) and max(int(values.max()), -int(values.min())) > MAX_MAGNITUDE:
         raise ValueError("symbol exceeds 16 bits")
-    coder = constriction.stream.queue.RangeEncoder()
+    coder = _stream().queue.RangeEncoder()
     models = _models(_ByIdentity(tables))
     order, runs = _groups(numbers)
     ordered = values.astype(np.int32)[order]
@@ -88,7 +94,7 @@ def decode(data: bytes, numbers: NDArray[np.integer], tables: TableSet) -> NDArr
     if data.endswith(b"\0"):
         raise CorruptError("entropy-coded data have superfluous zeros at the end")
     words = np.frombuffer(data + bytes(-len(data) % 4), dtype=">u4").astype(np.uint32)
-    coder = constriction.stream.queue.RangeDecoder(words)
+    coder = _stream().queue.RangeDecoder(words)
     models = _models(_ByIdentity(tables))
     order, runs = _groups(numbers)
     ordered = np.empty(len(numbers), dtype=np.int32)
@@ -118,7 +124,7 @@ def _encode_escapes(
     coder: Any, excesses: NDArray[np.integer], below: NDArray[np.bool_]
 ) -> None:
     """Exponential Golomb code in equiprobable symbols: all classes, signs, then mantissas."""
-    uniform = constriction.stream.model.Uniform
+    uniform = _stream().model.Uniform
     plus_one = excesses.astype(np.int64) + 1
     classes = (np.frexp(plus_one.astype(np.float64))[1] - 1).astype(np.int32)
     coder.encode(classes, uniform(ESCAPE_CLASSES))
@@ -134,7 +140,7 @@ def _decode_escapes(
     at: NDArray[np.int64],
     limits: list[tuple[int, int, int]],
 ) -> None:
-    uniform = constriction.stream.model.Uniform
+    uniform = _stream().model.Uniform
     classes = coder.decode(uniform(ESCAPE_CLASSES), len(at))
     below = coder.decode(uniform(2), len(at)) != 0
     plus_one = np.ones(len(at), dtype=np.int64)

@@ -306,8 +306,11 @@ def coder(setup: Setup, name: str) -> Coder:
     """A codec by name, used once so that nothing is measured cold."""
     found: Coder
     if name == OWN:
+        import torch
+
         from vrcodec.codec import Codec
 
+        torch.set_num_threads(setup.threads)
         found = Codec(setup.weights, setup.device, setup.max_pixels)
     else:
         found = other_codecs.load([name])[0].with_threads(setup.threads)

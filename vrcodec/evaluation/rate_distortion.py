@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DIAL = tuple(i / 10 for i in range(11))
 """Qualities that a curve of the whole dial is made of."""
 
+OVERHEAD = 24
+"""Bytes of a plain picture's file beside its payload, at most."""
+
 
 class Coder(Protocol):
     """What can be measured: vrcodec's `Codec`, and `other_codecs.OtherCodec`."""
@@ -138,23 +141,38 @@ def mean_curve(points: Iterable[Sequence[Point]]) -> dict[str, Any]:
     return curve
 
 
-def rd_curve(
+def estimated_curve(
     codec: Codec, paths: Sequence[Path], qualities: Sequence[float] = DIAL, progress: bool = False
-) -> dict[str, Any]:
-    """Means of bpp and PSNR over picture files, as `mean_curve` gives them; no other metrics.
+) -> dict[str, list[float]]:
+    """Means over picture files of bpp and PSNR without entropy coding, where no coder is at hand.
+
+    Rates are the ideal code length of the symbols under the weights' tables and OVERHEAD for the
+    rest of a file; pixels are those that the file would decode to.
+
+    Returns:
+        Lists over the qualities: `quality`, `bpp`, `psnr` (dB).
 
     Raises:
         PictureError: a picture cannot be read.
     """
+    from vrcodec.codec import conditioning_values
+
     pictures = [read_rgb(path) for path in paths]
-    with tqdm(total=len(paths) * len(qualities), unit="file", disable=not progress) as bar:
-        columns: list[list[Point]] = []
+    curve: dict[str, list[float]] = {"quality": list(qualities), "bpp": [], "psnr": []}
+    with tqdm(total=len(paths) * len(qualities), unit="picture", disable=not progress) as bar:
         for quality in qualities:
-            columns.append([])
+            values = conditioning_values(quality, codec.weights.config.coefficients)
+            rates, fidelities = [], []
             for pixels in pictures:
-                columns[-1].append(measure(codec, pixels, quality, perceptual=False))
+                height, width = pixels.shape[:2]
+                latents = codec.latents(pixels, values)
+                bits = codec.estimate_bits(latents, values) + 8 * OVERHEAD
+                rates.append(bits / (height * width))
+                fidelities.append(psnr(pixels, codec.pixels(latents, values)[:height, :width]))
                 bar.update()
-    return mean_curve(columns)
+            curve["bpp"].append(float(np.mean(rates)))
+            curve["psnr"].append(float(np.mean(fidelities)))
+    return curve
 
 
 def _estimate(coder: Coder, data: bytes) -> float | None:

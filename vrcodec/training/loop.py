@@ -54,6 +54,8 @@ class TrainingOptions:
     """a of the loss R / lambda^a + lambda^(1 - a) D: 0 is R + lambda D itself."""
     loss: str = "mse"
     """One of losses.DISTORTIONS."""
+    only_quality: float | None = None
+    """Train for this quality alone: a twin to compare the conditioned model with."""
     seed: int = 0
     checkpoint_every: float = 300.0
     """Seconds between checkpoints."""
@@ -165,7 +167,9 @@ def train(
             x = state.sampler.batch(count, side)[mine]
             x = x.to(device, memory_format=torch.channels_last)
             conditioning = torch.from_numpy(
-                sample_conditioning(state.sampler.rng, count, config.coefficients)[mine]
+                sample_conditioning(
+                    state.sampler.rng, count, config.coefficients, options.only_quality
+                )[mine]
             ).to(device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
                 loss, bpp, mse = rate_distortion_loss(

@@ -146,10 +146,10 @@ def _export(model: CompressionModel, store: PictureStore, path: Path) -> None:
     export(copy, CropSampler(store, plain, seed=0), path, EXPORT_PICTURES, size)
 
 
-def validate(weights: Path, folder: Path, progress: bool = False) -> dict[str, Any]:
-    """RD curve of a weights file over the pictures of a folder, through real files."""
+def validate(weights: Path, folder: Path, device: str, progress: bool = False) -> dict[str, Any]:
+    """RD curve of a weights file over the pictures of a folder, by ideal code lengths."""
     from vrcodec.codec import Codec
-    from vrcodec.evaluation.rate_distortion import rd_curve
+    from vrcodec.evaluation.rate_distortion import estimated_curve
 
     qualities = [i / 8 for i in range(9)]
-    return rd_curve(Codec(weights), find_pictures([folder]), qualities, progress)
+    return estimated_curve(Codec(weights, device), find_pictures([folder]), qualities, progress)

@@ -21,10 +21,18 @@ def learning_rate(progress: float, step: int, warmup_steps: int, decay: float) -
     return factor
 
 
-def sample_conditioning(rng: np.random.Generator, count: int, coefficients: int) -> np.ndarray:
+def sample_conditioning(
+    rng: np.random.Generator, count: int, coefficients: int, quality: float | None = None
+) -> np.ndarray:
     """Conditioning vectors (count, coefficients): log-uniform loss coefficients.
 
     Uniform in [0, 1] but for 5 % of extra mass at each end, where the model has neighbours
     on one side only.
+
+    Args:
+        quality: the first coefficient of all, where a model is trained for a single one.
     """
-    return np.clip(rng.uniform(-0.05, 1.05, (count, coefficients)), 0.0, 1.0).astype(np.float32)
+    drawn = np.clip(rng.uniform(-0.05, 1.05, (count, coefficients)), 0.0, 1.0)
+    if quality is not None:
+        drawn[:, 0] = quality
+    return drawn.astype(np.float32)
