@@ -31,6 +31,8 @@ from vrcodec.errors import VrcodecError
               help="Side of the square crops, a multiple of 64.")
 @click.option("--final-patch", type=click.IntRange(min=64), metavar="SIDE",
               help="Side of the crops while the learning rate falls [as before].")
+@click.option("--final-batch", type=click.IntRange(min=1), metavar="N",
+              help="Crops a step then [as many pixels as before].")
 @click.option("--loss", type=click.Choice(["mse", "ms-ssim", "mix"]), default="mse",
               show_default=True, help="Distortion; a mix has a second loss coefficient.")
 @click.option("--only-quality", type=click.FloatRange(0, 1), metavar="Q",
@@ -58,6 +60,7 @@ def train(
     batch: int,
     patch: int,
     final_patch: int | None,
+    final_batch: int | None,
     loss: str,
     only_quality: float | None,
     lr: float,
@@ -87,7 +90,8 @@ def train(
         folders, run, device, resume, init, val, config,
         {
             "max_time": max_time or float("inf"), "max_steps": steps or 0, "batch": batch,
-            "patch": patch, "final_patch": final_patch or 0, "loss": loss, "lr": lr,
+            "patch": patch, "final_patch": final_patch or 0,
+            "final_batch": final_batch or 0, "loss": loss, "lr": lr,
             "only_quality": only_quality,
             "optimizer": optimizer, "warmup_steps": warmup, "decay": decay, "seed": seed,
             "compile": compile_,

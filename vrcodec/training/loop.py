@@ -43,7 +43,9 @@ class TrainingOptions:
     """Crops a step, over all processes."""
     patch: int = 192
     final_patch: int = 0
-    """Side of the crops while the learning rate falls, as many pixels a step; 0: as before."""
+    """Side of the crops while the learning rate falls; 0: as before."""
+    final_batch: int = 0
+    """Crops a step then; 0: as many pixels as before."""
     lr: float = 1e-3
     optimizer: str = "adamw"
     warmup_steps: int = 200
@@ -64,10 +66,11 @@ class TrainingOptions:
 
     def crops(self, annealing: bool, processes: int = 1) -> tuple[int, int]:
         """Crops a step and the side of each; every process gets the same number."""
-        if not annealing or not self.final_patch:
+        if not annealing:
             return self.batch, self.patch
-        count = self.batch * (self.patch / self.final_patch) ** 2
-        return max(1, round(count / processes)) * processes, self.final_patch
+        side = self.final_patch or self.patch
+        count = self.final_batch or self.batch * (self.patch / side) ** 2
+        return max(1, round(count / processes)) * processes, side
 
 
 @dataclasses.dataclass
