@@ -20,7 +20,6 @@ a file in the place of CORPUS is tried alone.
 from __future__ import annotations
 
 import dataclasses
-import io
 import random
 import resource
 import struct

@@ -25,7 +25,14 @@ from PIL import Image
 
 from vrcodec import container, image_io, tiling
 from vrcodec.coding import symbols as coding
-from vrcodec.container import CONDITIONING_ONE, Header, Stream, SymbolsCrc
+from vrcodec.container import (
+    CONDITIONING_ONE,
+    MAX_HEIGHT,
+    MAX_WIDTH,
+    Header,
+    Stream,
+    SymbolsCrc,
+)
 from vrcodec.errors import (
     CorruptError,
     PictureError,
@@ -51,10 +58,6 @@ class Latents:
     z: NDArray[np.int16]
     y: NDArray[np.int16]
     indexes: NDArray[np.uint8]
-
-
-MAX_WIDTH = 1 << 17
-"""Sections are whole rows of latents: a wider picture would need memory for one without bound."""
 
 
 class Codec:
@@ -371,8 +374,11 @@ class Codec:
         return torch.tensor([conditioning], device=self.device) / CONDITIONING_ONE
 
     def _check_pixels(self, width: int, height: int) -> None:
-        if width > MAX_WIDTH:
-            raise PictureError(f"{width} pixels wide; the limit is {MAX_WIDTH}")
+        if width > MAX_WIDTH or height > MAX_HEIGHT:
+            raise PictureError(
+                f"{width}x{height} is too large for a .vrc file "
+                f"(at most {MAX_WIDTH} wide and {MAX_HEIGHT} high)"
+            )
         if width * height > self.max_pixels:
             raise PictureError(
                 f"{width}x{height} pixels exceed the limit of {self.max_pixels} (--max-pixels)"
