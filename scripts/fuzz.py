@@ -12,7 +12,7 @@ by one, and the checksums computed anew, so that damage arrives behind them. Tar
 * decode: a whole file of the tiny model is decoded to a picture, and that written as a file.
 
 CORPUS is a folder for the inputs that reached something new; it is filled with a few valid ones
-where it is empty. An input that raises anything but a VrcodecError, takes more than 15 seconds
+where it is empty. An input that raises anything but a VrcodecError, takes more than a minute (of the clock)
 or needs more memory than `MEMORY` ends the run and is kept as a file `crash-*`. Without options,
 a file in the place of CORPUS is tried alone.
 """
@@ -48,7 +48,7 @@ with atheris.instrument_imports(include=["vrcodec"]):
 MAX_PIXELS = 1 << 14
 MEMORY = 1 << 30
 """Address space that a run may need beyond what it begins with."""
-LIBFUZZER_OPTIONS = ["-timeout=15", "-max_len=20000"]
+LIBFUZZER_OPTIONS = ["-timeout=60", "-max_len=20000"]
 
 Mutator = Callable[[bytes, int, int], bytes]
 
