@@ -128,7 +128,7 @@ class Codec:
             width, height, self.weights_id, conditioning, picture.grey, picture.sixteen_bit
         )
         z = self._empty_z(header)
-        bands = self._quantise(picture.pixels, conditioning, z)
+        bands = self._quantise(picture.pixels, conditioning, z, picture.grey)
         z_body, y_bodies, crc = self._write(z, bands, header)
         return container.pack(Stream(header, z_body, y_bodies, crc, picture.extras))
 
@@ -151,11 +151,13 @@ class Codec:
         self._reconstruct(z, sections, header.conditioning, pixels)
         return image_io.from_coded(pixels, header.grey, stream.extras)
 
-    def latents(self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...]) -> Latents:
+    def latents(
+        self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...], grey: bool = False
+    ) -> Latents:
         """What `encode` would code of RGB pixels (H, W, 3) at header values, all at once."""
         header = Header(pixels.shape[1], pixels.shape[0], self.weights_id, conditioning)
         z = self._empty_z(header)
-        y = np.concatenate(list(self._quantise(pixels, conditioning, z)), axis=1)
+        y = np.concatenate(list(self._quantise(pixels, conditioning, z, grey)), axis=1)
         return Latents(z, y, self._indexes(z, conditioning, Span(0, y.shape[1]), y.shape[2]))
 
     def pixels(self, latents: Latents, conditioning: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -212,7 +214,11 @@ class Codec:
         }
 
     def _quantise(
-        self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...], z: NDArray[np.int16]
+        self,
+        pixels: NDArray[np.uint8],
+        conditioning: tuple[int, ...],
+        z: NDArray[np.int16],
+        grey: bool,
     ) -> Iterator[NDArray[np.int16]]:
         """Symbols of y from pixels (H, W, 3), a band (768, some rows, columns) at a time.
 
@@ -226,7 +232,9 @@ class Codec:
             down = EncoderSpans.of(tile, rows, config)
             band = np.empty((LATENT_CHANNELS, len(tile), columns), dtype=np.int16)
             for right in across:
-                band[..., right.tile.at] = self._quantise_tile(pixels, z, down, right, vector)
+                band[..., right.tile.at] = self._quantise_tile(
+                    pixels, z, down, right, vector, grey
+                )
             yield band
 
     def _quantise_tile(
@@ -236,6 +244,7 @@ class Codec:
         down: EncoderSpans,
         across: EncoderSpans,
         vector: torch.Tensor,
+        grey: bool,
     ) -> NDArray[np.int16]:
         height, width = pixels.shape[:2]
         window = pixels[
@@ -254,6 +263,7 @@ class Codec:
                 self._on_device(z[:, down.z_seen.at, across.z_seen.at]),
                 vector,
                 (down.features, across.features),
+                grey,
             )
         symbols = symbols[:, down.tile.within(down.coded), across.tile.within(across.coded)]
         return symbols.short().cpu().numpy()
