@@ -12,9 +12,9 @@ by one, and the checksums computed anew, so that damage arrives behind them. Tar
 * decode: a whole file of the tiny model is decoded to a picture, and that written as a file.
 
 CORPUS is a folder for the inputs that reached something new; it is filled with a few valid ones
-where it is empty. An input that raises anything but a VrcodecError, takes more than a minute (of the clock)
-or needs more memory than `MEMORY` ends the run and is kept as a file `crash-*`. Without options,
-a file in the place of CORPUS is tried alone.
+where it is empty. An input that raises anything but a VrcodecError, takes more than a minute (of
+the clock) or needs more memory than `MEMORY` ends the run and is kept beside CORPUS, as a file
+`TARGET-crash-*` and the like. A file in the place of CORPUS is tried alone.
 """
 
 from __future__ import annotations

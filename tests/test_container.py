@@ -260,8 +260,8 @@ def test_a_huge_picture_of_empty_sections_parses_in_little_memory() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"width": 0}, {"width": MAX_WIDTH + 1}, {"height": MAX_HEIGHT + 1}, {"conditioning": ()}, {"conditioning": (-1,)},
-     {"conditioning": (0,) * 9}],
+    [{"width": 0}, {"width": MAX_WIDTH + 1}, {"height": MAX_HEIGHT + 1}, {"conditioning": ()},
+     {"conditioning": (-1,)}, {"conditioning": (0,) * 9}],
 )
 def test_impossible_headers_cannot_be_made(change: dict[str, object]) -> None:
     with pytest.raises(CorruptError):

@@ -21,6 +21,7 @@ COMMANDS = {
     "selftest": (
         "vrcodec.cli.selftest:selftest", "Check that this machine decodes as every other."
     ),
+    "bench": ("vrcodec.cli.bench:bench", "Measure speed by stage, beside other codecs."),
     "train": ("vrcodec.cli.train:train", "Train new weights on folders of pictures."),
 }
 """Where each command lives, and what it does in one line."""
