@@ -294,10 +294,10 @@ for width in (2048, 131072):  # the first two million pixels take what any pictu
 def test_a_few_bytes_cannot_ask_for_more_than_their_pixels(
     tiny_weights: Path, vrcodec_environment: dict[str, str]
 ) -> None:
-    """Empty sections are valid ones, and decode to any size: 16 bytes per pixel is the promise."""
+    """Empty sections are valid ones, and decode to any size: 24 bytes per pixel is the promise."""
     run = subprocess.run(
         [sys.executable, "-c", HOSTILE, tiny_weights],
         env=vrcodec_environment, check=True, capture_output=True, text=True, timeout=300,
     )
     per_pixel = [float(line) for line in run.stdout.split()]
-    assert len(per_pixel) == 2 and max(per_pixel) <= 16, per_pixel
+    assert len(per_pixel) == 2 and max(per_pixel) <= 24, per_pixel
