@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Coverage-guided fuzzing of the decoder, with atheris (`pip install atheris`).
+"""Coverage-guided fuzzing of the decoder, with atheris (`pip install -e .[fuzz]`).
 
     scripts/fuzz.py TARGET CORPUS [libFuzzer options, such as -max_total_time=600]
 
