@@ -128,7 +128,7 @@ def read_file(data: bytes) -> File:
     require(version == 1, "unknown version")
     weights_id = cursor.take(3)
     width, height = cursor.varint(), cursor.varint()
-    require(1 <= width <= 1 << 24 and 1 <= height <= 1 << 24, "impossible size")
+    require(1 <= width <= 1 << 17 and 1 <= height <= 1 << 24, "impossible size")
     count = 1
     if flags & 8:
         count = cursor.unsigned(1)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import io
 import json
 import os
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -25,6 +27,11 @@ from vrcodec import __version__, container, files
 from vrcodec.errors import VrcodecError
 
 PICTURE = "hibiscus.png"
+ODD = (
+    "apng_mode_16bit.png", "broken.png", "broken_data_stream.png", "decompression_bomb.gif",
+    "hopper_orientation_6.jpg", "i_trns.png", "pil_sample_cmyk.jpg", "png_decompression_dos.png",
+    "rgb.jpg", "tRNS_null_1x1.png", "truncated_jpeg.jpg",
+)
 
 
 @pytest.fixture
@@ -133,7 +140,7 @@ def test_a_failing_file_does_not_stop_the_others(
 ) -> None:
     bad = pictures / "bad"
     result = run_vrcodec(
-        "encode", "missing.png", *sorted(bad.glob("*.*g*")), PICTURE, "-o", "out/",
+        "encode", "missing.png", *(bad / name for name in ODD), PICTURE, "-o", "out/",
         "--weights", tiny_weights,
     )
     assert result.returncode == 1
@@ -280,13 +287,14 @@ def test_size_limit_holds_for_decoding(
     assert_one_error(result, "x.vrc: 75x53")
 
 
-def test_interruption_is_exit_130_and_leaves_nothing(
-    work: Path, vrcodec_environment: dict[str, str]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interruption_leaves_nothing(
+    number: signal.Signals, work: Path, vrcodec_environment: dict[str, str]
 ) -> None:
     command = [sys.executable, "-m", "vrcodec", "encode", "-", "-o", "x.vrc"]
     with subprocess.Popen(
         command, env=vrcodec_environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         assert process.stdin and process.stderr
         try:
@@ -295,12 +303,41 @@ def test_interruption_is_exit_130_and_leaves_nothing(
             while any(waiting):
                 fcntl.ioctl(process.stdin, termios.FIONREAD, waiting)
             time.sleep(0.5)  # by now it sleeps, reading an empty pipe
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 130
+            process.send_signal(number)
+            assert process.wait(timeout=60) == 128 + number
             assert process.stderr.read().strip() == b""
         finally:
             process.kill()
     assert names(work) == [PICTURE, "lighthouse.png"]
+
+
+def test_termination_while_writing_leaves_the_old_file(
+    work: Path, vrcodec_environment: dict[str, str], tiny_weights: Path
+) -> None:
+    """A disk that never finishes, so that the temporary file is there when the signal comes."""
+    (work / "x.vrc").write_bytes(b"old")
+    program = (
+        "import os, sys, time\nos.fsync = lambda _: time.sleep(120)\n"
+        "from vrcodec.cli import main\nmain(sys.argv[1:])"
+    )
+    command = [
+        sys.executable, "-c", program, "encode", PICTURE, "-o", "x.vrc", "--overwrite",
+        "--weights", str(tiny_weights),
+    ]
+    with subprocess.Popen(
+        command, env=vrcodec_environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        try:
+            while not list(work.glob(".vrcodec-*.tmp")):
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
+            assert process.communicate(timeout=60) == (b"", None)
+            assert process.returncode == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+    assert names(work) == [PICTURE, "lighthouse.png", "x.vrc"]
+    assert (work / "x.vrc").read_bytes() == b"old"
 
 
 def test_closed_pipe_is_quiet(
@@ -315,6 +352,26 @@ def test_closed_pipe_is_quiet(
     )
     os.close(writing)
     assert (result.returncode, result.stderr) == (1, b"")
+
+
+def test_a_reader_that_has_enough_is_no_error(
+    work: Path, vrcodec_environment: dict[str, str], tiny_weights: Path, run_vrcodec: RunVrcodec
+) -> None:
+    """`vrcodec decode x.vrc -o - | head -c 1`, of more than a pipe holds."""
+    options = ["--weights", str(tiny_weights)]
+    big = Image.new("RGB", (300, 300))
+    big.save("big.png")
+    assert run_vrcodec("encode", "big.png", "-q", "0", *options).returncode == 0
+    command = [sys.executable, "-m", "vrcodec", "decode", "big.vrc", "-o", "-", *options,
+               "--format", "ppm"]
+    with subprocess.Popen(
+        command, env=vrcodec_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        assert os.read(process.stdout.fileno(), 1) == b"P"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.wait(timeout=60)
 
 
 # info, --help, --version
@@ -477,3 +534,44 @@ def test_preserve_copies_permissions_and_times(
     )
     assert piped.returncode == 0, piped.stderr
     assert (work / "piped.vrc").stat().st_mtime_ns > when
+
+
+def no_room() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+
+def no_privileges() -> None:
+    """Let permissions hold for root, too."""
+    if os.geteuid() == 0:
+        drop_bounding_capability, override_permissions = 24, 1
+        ctypes.CDLL(None).prctl(drop_bounding_capability, override_permissions, 0, 0, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits and devices")
+def test_where_nothing_can_be_written_nothing_is_lost(
+    work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path
+) -> None:
+    (work / "old.vrc").write_bytes(b"old")
+    (work / "locked.vrc").write_bytes(b"locked")
+    (work / "locked.vrc").chmod(0o444)
+    (work / "folder").mkdir(mode=0o555)
+    before = names(work)
+    cases = [
+        ("old.vrc", "file too large", {"preexec_fn": no_room}),
+        ("locked.vrc", "permission denied", {"preexec_fn": no_privileges}),
+        ("folder/x.vrc", "permission denied", {"preexec_fn": no_privileges}),
+    ]
+    for target, text, options in cases:
+        result = run_vrcodec(
+            "encode", PICTURE, "-o", target, "--overwrite", "--weights", tiny_weights, **options
+        )
+        assert_one_error(result, f"{target}: {text}")
+    with open("/dev/full", "wb") as full:
+        result = run_vrcodec(
+            "encode", PICTURE, "-o", "-", "--weights", tiny_weights, capture_output=False,
+            stdout=full, stderr=subprocess.PIPE,
+        )
+    assert (result.returncode, result.stderr) == (1, b"Error: stdout: no space left on device\n")
+    assert names(work) == before and not names(work / "folder")
+    assert (work / "old.vrc").read_bytes() == b"old"
+    assert (work / "locked.vrc").read_bytes() == b"locked"

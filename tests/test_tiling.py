@@ -259,3 +259,48 @@ def test_24_megapixels_stay_within_memory(tiny_weights: Path) -> None:
     # Peaks differ by some 300 MB between machines (allocator, threads), and the release weights,
     # of more channels, need some 300 MB more: 2500 is what is promised of those.
     assert max(encode["peak_mb"], decode["peak_mb"]) < 2000
+
+
+HOSTILE = """
+import resource, sys
+import torch
+from PIL import Image
+from vrcodec import CorruptError, container, image_io
+from vrcodec.codec import Codec
+from vrcodec.container import Extra, Header, Stream, pack
+
+def peak():
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+def decode(width, height):
+    header = Header(width, height, codec.weights_id, (16384,))
+    alpha = image_io.to_coded(Image.new("LA", (width, height))).extras[Extra.ALPHA]
+    y = (b"",) * header.section_count
+    try:
+        codec.decode(pack(Stream(header, b"", y, 0, {Extra.ALPHA: alpha})))
+    except CorruptError as error:
+        assert "symbols" in str(error)
+
+torch.set_num_threads(1)
+codec = Codec(sys.argv[1], "cpu")
+codec.tile_side, container.SECTION_POSITIONS = 16, 512  # the fixed amount shall be small
+for width in (2048, 131072):  # the first two million pixels take what any picture takes
+    decode(width, (1 << 21) // width)
+    before = peak()
+    decode(width, 3 * (1 << 21) // width)
+    print((peak() - before) / (1 << 22))
+"""
+
+
+@pytest.mark.slow
+def test_a_few_bytes_cannot_ask_for_more_than_their_pixels(
+    tiny_weights: Path, vrcodec_environment: dict[str, str]
+) -> None:
+    """Empty sections are valid ones, and decode to any size: 24 bytes per pixel is the promise."""
+    run = subprocess.run(
+        [sys.executable, "-c", HOSTILE, tiny_weights],
+        env=vrcodec_environment, check=True, capture_output=True, text=True, timeout=300,
+    )
+    per_pixel = [float(line) for line in run.stdout.split()]
+    assert len(per_pixel) == 2 and max(per_pixel) <= 24, per_pixel

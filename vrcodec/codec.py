@@ -26,7 +26,14 @@ from PIL import Image
 
 from vrcodec import container, image_io, tiling
 from vrcodec.coding import symbols as coding
-from vrcodec.container import CONDITIONING_ONE, Header, Stream, SymbolsCrc
+from vrcodec.container import (
+    CONDITIONING_ONE,
+    MAX_HEIGHT,
+    MAX_WIDTH,
+    Header,
+    Stream,
+    SymbolsCrc,
+)
 from vrcodec.errors import (
     CorruptError,
     PictureError,
@@ -56,8 +63,6 @@ class Latents:
     indexes: NDArray[np.uint8]
 
 
-MAX_WIDTH = 1 << 17
-"""Sections are whole rows of latents: a wider picture would need memory for one without bound."""
 _PRICE_REACH = CONDITIONING_ONE // 20
 """How far to either side on the dial the price of an error is measured."""
 
@@ -139,7 +144,7 @@ class Codec:
         search = None
         if effort:
             search = Search(STEPS[effort], self._price_of_error(picture.pixels, conditioning))
-        bands = self._quantise(picture.pixels, conditioning, z, search)
+        bands = self._quantise(picture.pixels, conditioning, z, picture.grey, search)
         z_body, y_bodies, crc = self._write(z, bands, header)
         return container.pack(Stream(header, z_body, y_bodies, crc, picture.extras))
 
@@ -162,11 +167,13 @@ class Codec:
         self._reconstruct(z, sections, header.conditioning, pixels)
         return image_io.from_coded(pixels, header.grey, stream.extras)
 
-    def latents(self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...]) -> Latents:
+    def latents(
+        self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...], grey: bool = False
+    ) -> Latents:
         """What `encode` would code of RGB pixels (H, W, 3) at header values, all at once."""
         header = Header(pixels.shape[1], pixels.shape[0], self.weights_id, conditioning)
         z = self._empty_z(header)
-        y = np.concatenate(list(self._quantise(pixels, conditioning, z)), axis=1)
+        y = np.concatenate(list(self._quantise(pixels, conditioning, z, grey)), axis=1)
         return Latents(z, y, self._indexes(z, conditioning, Span(0, y.shape[1]), y.shape[2]))
 
     def pixels(self, latents: Latents, conditioning: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -227,6 +234,7 @@ class Codec:
         pixels: NDArray[np.uint8],
         conditioning: tuple[int, ...],
         z: NDArray[np.int16],
+        grey: bool,
         search: Search | None = None,
     ) -> Iterator[NDArray[np.int16]]:
         """Symbols of y from pixels (H, W, 3), a band (768, some rows, columns) at a time.
@@ -242,7 +250,7 @@ class Codec:
             band = np.empty((LATENT_CHANNELS, len(tile), columns), dtype=np.int16)
             for right in across:
                 band[..., right.tile.at] = self._quantise_tile(
-                    pixels, z, down, right, conditioning, search
+                    pixels, z, down, right, conditioning, grey, search
                 )
             yield band
 
@@ -253,6 +261,7 @@ class Codec:
         down: EncoderSpans,
         across: EncoderSpans,
         conditioning: tuple[int, ...],
+        grey: bool,
         search: Search | None,
     ) -> NDArray[np.int16]:
         height, width = pixels.shape[:2]
@@ -284,7 +293,7 @@ class Codec:
                     indexes[None].long().to(self.device), free.to(self.device),
                 )
                 y = refine(self.model, self._symbol_costs, part, vector, search)
-            symbols = self.model.symbols(y, z_seen, vector, at)
+            symbols = self.model.symbols(y, z_seen, vector, at, grey)
         symbols = symbols[:, down.tile.within(down.coded), across.tile.within(across.coded)]
         return symbols.short().cpu().numpy()
 
@@ -436,8 +445,11 @@ class Codec:
         return torch.tensor([conditioning], device=self.device) / CONDITIONING_ONE
 
     def _check_pixels(self, width: int, height: int) -> None:
-        if width > MAX_WIDTH:
-            raise PictureError(f"{width} pixels wide; the limit is {MAX_WIDTH}")
+        if width > MAX_WIDTH or height > MAX_HEIGHT:
+            raise PictureError(
+                f"{width}x{height} is too large for a .vrc file "
+                f"(at most {MAX_WIDTH} wide and {MAX_HEIGHT} high)"
+            )
         if width * height > self.max_pixels:
             raise PictureError(
                 f"{width}x{height} pixels exceed the limit of {self.max_pixels} (--max-pixels)"

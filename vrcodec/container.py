@@ -29,7 +29,9 @@ from vrcodec.errors import (
 
 MAGIC = b"VRC"
 VERSION = 1
-MAX_SIDE = 1 << 24
+MAX_WIDTH = 1 << 17
+"""Sections are whole rows of latents: this bounds the memory that one needs."""
+MAX_HEIGHT = 1 << 24
 MAX_COEFFICIENTS = 8
 CONDITIONING_ONE = 1 << 15
 """Conditioning value of quality 1."""
@@ -79,7 +81,7 @@ class Header:
     sixteen_bit: bool = False
 
     def __post_init__(self) -> None:
-        if not (0 < self.width <= MAX_SIDE and 0 < self.height <= MAX_SIDE):
+        if not (0 < self.width <= MAX_WIDTH and 0 < self.height <= MAX_HEIGHT):
             raise CorruptError(f"impossible size {self.width}x{self.height}")
         if not 0 < len(self.conditioning) <= MAX_COEFFICIENTS:
             raise CorruptError(f"{len(self.conditioning)} conditioning values")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 import click
 
@@ -17,6 +22,7 @@ COMMANDS = {
         "vrcodec.cli.selftest:selftest", "Check that this machine decodes as every other."
     ),
     "eval": ("vrcodec.cli.eval:evaluate", "Measure rate and distortion on a folder of pictures."),
+    "bench": ("vrcodec.cli.bench:bench", "Measure speed by stage, beside other codecs."),
     "train": ("vrcodec.cli.train:train", "Train new weights on folders of pictures."),
 }
 """Where each command lives, and what it does in one line."""
@@ -41,12 +47,43 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with _clean_termination():
+                return super().invoke(ctx)
         except VrcodecError as error:
             raise click.ClickException(str(error)) from error
+        except _Terminated as signalled:
+            raise click.exceptions.Exit(128 + signalled.number) from None
         except KeyboardInterrupt:
             click.echo(err=True)
-            raise click.exceptions.Exit(130) from None
+            raise click.exceptions.Exit(128 + signal.SIGINT) from None
+
+
+class _Terminated(KeyboardInterrupt):
+    """Somebody asked the process to end; it tidies up as after Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextlib.contextmanager
+def _clean_termination() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP, where nobody else handles them, into an exception."""
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        raise _Terminated(number)
+
+    changed = []
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # there is no SIGHUP on Windows
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, terminate)
+                changed.append(number)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -49,11 +49,12 @@ class _ByIdentity:
 
 def _groups(numbers: NDArray[np.integer]) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
     """A stable order that sorts by table, and (table, start, end) of every run in it."""
-    order = np.argsort(numbers, kind="stable")
-    present, starts = np.unique(numbers[order], return_index=True)
-    ends = np.append(starts, len(numbers))[1:]
+    counts = np.bincount(numbers)
+    present = np.flatnonzero(counts)
+    ends = np.cumsum(counts[present])
+    starts = ends - counts[present]
     runs = zip(present.tolist(), starts.tolist(), ends.tolist(), strict=True)
-    return order, list(runs)
+    return np.argsort(numbers, kind="stable"), list(runs)
 
 
 def encode(values: NDArray[np.integer], numbers: NDArray[np.integer], tables: TableSet) -> bytes:

@@ -250,8 +250,9 @@ class ContextModel(nn.Module):
             ContextPass(config, config.core, context=k > 0) for k in range(PASSES)
         )
         self.detail = ContextPass(config, LATENT_CHANNELS - config.core, context=True)
-        order = torch.tensor([[0, 2], [3, 1]])
-        pass_of = (order + torch.arange(config.core)[:, None, None]) % PASSES
+        order = torch.tensor([[0, 2], [3, 1]], device="cpu")
+        channels = torch.arange(config.core, device="cpu")[:, None, None]
+        pass_of = (order + channels) % PASSES
         self.register_buffer("pass_of", pass_of, persistent=False)
 
     def masks(self, height: int, width: int) -> list[Tensor]:

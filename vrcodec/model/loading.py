@@ -39,8 +39,9 @@ def build(weights: Weights) -> tuple[CompressionModel, FixedPointScalePath]:
     Raises:
         WeightsError: a tensor is missing, superfluous, of the wrong shape or out of bounds.
     """
-    with torch.device("meta"):
-        expected = CompressionModel(weights.config).state_dict()
+    with torch.device("meta"):  # shapes alone, until they are known to be those of the file
+        model = CompressionModel(weights.config)
+    expected = model.state_dict()
     wanted = {PREFIX + n: v.shape for n, v in expected.items() if not n.startswith(SCALE_PATH)}
     present = {n: v.shape for n, v in weights.tensors.items() if n.startswith(PREFIX)}
     for name in wanted.keys() | present.keys():
@@ -48,9 +49,8 @@ def build(weights: Weights) -> tuple[CompressionModel, FixedPointScalePath]:
             raise WeightsError(f"{name}: shape {present.get(name)}, expected {wanted.get(name)}")
     as_torch = {name: torch.from_numpy(array.copy()) for name, array in weights.tensors.items()}
     fixed = FixedPointScalePath.from_tensors(as_torch, weights.config)
-    model = CompressionModel(weights.config)
     state = {n: as_torch[PREFIX + n].float() for n in expected if not n.startswith(SCALE_PATH)}
-    model.load_state_dict(state | _float_scale_path(fixed))
+    model.load_state_dict(state | _float_scale_path(fixed), assign=True)
     return model.eval().requires_grad_(False), fixed
 
 

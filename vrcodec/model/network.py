@@ -121,7 +121,12 @@ class CompressionModel(nn.Module):
 
     @torch.no_grad()
     def symbols(
-        self, y: Tensor, z: Tensor, conditioning: Tensor, at: tuple[slice, slice]
+        self,
+        y: Tensor,
+        z: Tensor,
+        conditioning: Tensor,
+        at: tuple[slice, slice],
+        grey: bool = False,
     ) -> Tensor:
         """The symbols (768, h, w) of y, as int32.
 
@@ -129,12 +134,16 @@ class CompressionModel(nn.Module):
             y: (1, 768, h, w) in deviations.
             z: integers (hyper, ...).
             at: the rows and columns where y lies on four times z's grid.
+            grey: code no colour, which the networks may see in a grey picture at fine steps.
         """
         embedding = self.conditioning(conditioning)
+        limit = torch.full((y.shape[1], 1, 1), float(MAX_SYMBOL), device=y.device)
+        if grey:
+            limit[self.basis.is_colour] = 0
         _, _, symbols = self.passes(
             self._features(z, embedding, at), conditioning, embedding,
             lambda mean, channels, step: torch.round((y[:, channels] - mean) / step).clamp(
-                -MAX_SYMBOL, MAX_SYMBOL
+                -limit[channels], limit[channels]
             ),
         )
         return symbols[0].int()

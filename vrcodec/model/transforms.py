@@ -209,6 +209,12 @@ class TransformBasis(nn.Module):
         self.register_buffer("deviation8", torch.ones(192))
         self.register_buffer("deviation16", torch.ones(LATENT_CHANNELS))
 
+    @property
+    def is_colour(self) -> Tensor:
+        """Whether each of the 768 coefficients is one of colour, 0 for every grey picture."""
+        response_to_grey = self.basis16.unflatten(1, (3, -1)).sum(dim=1).abs().amax(dim=1)
+        return response_to_grey < 1e-3
+
     def branch_scale(self, step: Tensor) -> Tensor:
         """Unit (B, 192) of the synthesis branch's 8x8 coefficients.
 

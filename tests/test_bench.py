@@ -1,0 +1,52 @@
+"""`vrcodec bench`: stages that add up, and yardsticks beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import RunVrcodec
+
+STAGES = {
+    "encode": ["read", "analysis", "entropy model", "entropy coding", "write"],
+    "decode": ["read", "entropy coding", "entropy model", "synthesis", "write"],
+}
+
+
+def test_stages_add_up(run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path) -> None:
+    done = run_vrcodec(
+        "bench", pictures / "macaw.png", "--threads", "1", "--threads", "2", "--repeat", "1",
+        "--no-cold", "--json", "--weights", tiny_weights,
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert [run["threads"] for run in facts["runs"]] == [1, 2]
+    for run in facts["runs"]:
+        assert run["matrix_gflops"] > 0 and "cold" not in run
+        assert run["megapixels"] == pytest.approx(256 * 192 / 1e6)
+        for action, stages in STAGES.items():
+            seconds = run[action]
+            assert list(seconds) == [*stages, "other", "total", "mp_per_s", "gflops"]
+            assert all(seconds[stage] > 0 for stage in stages), seconds
+            parts = sum(seconds[stage] for stage in stages) + seconds["other"]
+            assert parts == pytest.approx(seconds["total"])
+            assert seconds["mp_per_s"] == pytest.approx(run["megapixels"] / seconds["total"])
+
+
+def test_table_compares_with_torch_and_avif(
+    run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path
+) -> None:
+    done = run_vrcodec(
+        "bench", pictures / "hibiscus.png", "--threads", "1", "--repeat", "1", "--weights",
+        tiny_weights,
+    )
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    for action in ("encode", "decode"):
+        assert re.search(rf"{action} [\d.]+ MP/s, [\d.]+ GFLOP/s .*; AVIF [\d.]+ MP/s", text)
+        assert re.search(rf"{action}, cold [\d.]+ s: -?[\d.]+ s more than importing torch", text)
+    missing = run_vrcodec("bench", "missing.png")
+    assert missing.returncode == 1
+    assert missing.stderr == b"Error: missing.png: no such file or directory\n"
