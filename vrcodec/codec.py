@@ -92,6 +92,7 @@ class Codec:
         model, self.scale_path = build(self.weights)
         self.model = model.to(self.device)
         self.set_memory_format(torch.channels_last)
+        self.effort = 0
         self.tile_side = tiling.TILE  # other values are for tests: the layout is part of the codec
 
     @property
@@ -105,7 +106,11 @@ class Codec:
         self.model.to(memory_format=memory_format)  # type: ignore[call-overload]
 
     def encode(
-        self, image: Image.Image, quality: float = 0.5, strip: bool = False, effort: int = 0
+        self,
+        image: Image.Image,
+        quality: float = 0.5,
+        strip: bool = False,
+        effort: int | None = None,
     ) -> bytes:
         """Compress a picture.
 
@@ -113,7 +118,8 @@ class Codec:
             image: any Pillow picture; see image_io.py for what is kept of each mode.
             quality: 0 (smallest) to 1 (best), linear in the logarithm of lambda.
             strip: drop EXIF, XMP, the ICC profile and the resolution.
-            effort: 0 (fastest) to 9, more encoder time for fewer bits; see refinement.py.
+            effort: 0 (fastest) to 9, more encoder time for fewer bits; see refinement.py. By
+                default the attribute `effort`, which is 0.
 
         Returns:
             The contents of a .vrc file.
@@ -124,6 +130,7 @@ class Codec:
         """
         self._check_pixels(*image.size)
         conditioning = conditioning_values(quality, self.weights.config.coefficients)
+        effort = self.effort if effort is None else effort
         return self.encode_picture(image_io.to_coded(image, strip=strip), conditioning, effort)
 
     def encode_picture(

@@ -78,6 +78,10 @@ class Names(click.ParamType):
     "--jobs", metavar="N", type=click.IntRange(1, 1024), default=1, show_default=True,
     help="Processes that measure at once, of one thread each if more than one.",
 )
+@click.option(
+    "--effort", metavar="0..9", type=click.IntRange(0, 9), default=0, show_default=True,
+    help="Effort of vrcodec's encoder.",
+)
 @common.device_option
 @common.weights_option
 @common.max_pixels_option
@@ -89,6 +93,7 @@ def evaluate(
     anchors: tuple[Path, ...],
     shown: int,
     jobs: int,
+    effort: int,
     device: str,
     weights: Path | None,
     max_pixels: int | None,
@@ -121,7 +126,7 @@ def evaluate(
 
     setup = Setup(
         weights, str(select_device(device)), max_pixels or MAX_PIXELS, jobs,
-        torch.get_num_threads() if jobs == 1 else 1,
+        torch.get_num_threads() if jobs == 1 else 1, effort,
     )
     evaluation = prepare(setup, folder, report, qualities or DIAL, compare)
     if not has_ssimulacra2():

@@ -48,6 +48,7 @@ class Setup:
         weights, device, max_pixels: as for `Codec`.
         jobs: number of processes that measure at the same time.
         threads: of each, where a codec lets one choose.
+        effort: of our own encoder.
     """
 
     weights: Path | None
@@ -55,6 +56,7 @@ class Setup:
     max_pixels: int
     jobs: int
     threads: int
+    effort: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,7 +269,8 @@ def prepare(
 
     weights = weights_id(setup.weights or default_weights())
     subjects = [Subject(
-        OWN, f"vrcodec {weights}", f"weights {weights} on {setup.device}",
+        OWN, f"vrcodec {weights}" + (f" effort {setup.effort}" if setup.effort else ""),
+        f"weights {weights} on {setup.device}, effort {setup.effort}",
         f"vrcodec {__version__}, torch {torch.__version__}", tuple(sorted(set(qualities))),
     )]
     for other in other_codecs.load(compare):
@@ -311,7 +314,8 @@ def coder(setup: Setup, name: str) -> Coder:
         from vrcodec.codec import Codec
 
         torch.set_num_threads(setup.threads)
-        found = Codec(setup.weights, setup.device, setup.max_pixels)
+        found = own = Codec(setup.weights, setup.device, setup.max_pixels)
+        own.effort = setup.effort
     else:
         found = other_codecs.load([name])[0].with_threads(setup.threads)
     found.decode(found.encode(Image.new("RGB", (_WARM_UP, _WARM_UP)), 1))
