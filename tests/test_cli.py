@@ -575,3 +575,31 @@ def test_where_nothing_can_be_written_nothing_is_lost(
     assert names(work) == before and not names(work / "folder")
     assert (work / "old.vrc").read_bytes() == b"old"
     assert (work / "locked.vrc").read_bytes() == b"locked"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+def test_too_little_memory_is_one_line(
+    tmp_path: Path, tiny_weights: Path, vrcodec_environment: dict[str, str]
+) -> None:
+    source = tmp_path / "large.ppm"
+    source.write_bytes(b"P6 6000 3000 255\n" + bytes(3 * 6000 * 3000))
+    program = f"""
+import resource, sys
+from pathlib import Path
+from vrcodec.codec import Codec
+from vrcodec.cli import main
+from PIL import Image
+Codec({str(tiny_weights)!r}, "cpu").encode(Image.new("RGB", (64, 64)))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = used + (200 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.argv = ["vrcodec", "encode", {str(source)!r}, "--weights", {str(tiny_weights)!r}]
+main()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False,
+        env=vrcodec_environment | {"OMP_NUM_THREADS": "1"}, timeout=120,
+    )
+    assert result.stderr == f"Error: {source}: out of memory\n"
+    assert result.returncode == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["large.ppm"]

@@ -46,10 +46,24 @@ class TargetError(VrcodecError):
     """No quality reaches the size or the fidelity that was asked for."""
 
 
+class OutOfMemoryError(VrcodecError):
+    """The machine or its limits have not enough memory for a picture."""
+
+
 @contextlib.contextmanager
 def naming(name: str) -> Iterator[None]:
-    """Put a file's name before the text of errors that do not know it."""
+    """Put a file's name before the text of errors that do not know it.
+
+    Raises:
+        OutOfMemoryError: memory ran out, however Python or torch said so.
+    """
     try:
         yield
     except VrcodecError as error:
         raise type(error)(f"{name}: {error}") from error
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        told = any(words in text for words in ("allocate memory", "out of memory", "bad_alloc"))
+        if not (told or isinstance(error, MemoryError)):
+            raise
+        raise OutOfMemoryError(f"{name}: out of memory") from error
