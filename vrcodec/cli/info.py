@@ -56,4 +56,9 @@ def _file_table(name: str, facts: dict[str, Any]) -> str:
 
 
 def _model_table(facts: dict[str, Any]) -> str:
-    return "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())
+    ranges = ", ".join(f"{low:g} to {high:g}" for low, high in facts["lambda_ranges"])
+    return (
+        f"weights {facts['weights_id']}: {facts['parameters']:,} parameters, lambda {ranges}\n"
+        f"  encode {facts['encode_kmac_per_pixel']:>6.1f} kMAC/pixel\n"
+        f"  decode {facts['decode_kmac_per_pixel']:>6.1f} kMAC/pixel"
+    )
