@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import RunVrcodec
 
+from vrcodec import container
 from vrcodec.codec import Codec
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.bjontegaard import bd_rate
@@ -300,6 +302,36 @@ def test_impossible_losses_are_refused() -> None:
         with pytest.raises(VrcodecError, match="--loss"):
             check_distortion(kind, config, patch)
     check_distortion("mix", two, 192)
+
+
+def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVrcodec) -> None:
+    two = dataclasses.replace(TINY, lambda_ranges=MIX_RANGES)
+    (tmp_path / "two.json").write_text(two.to_json())
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    shutil.copy(TESTS / "pictures" / "macaw.png", pictures)
+    result = train(
+        pictures, "-o", tmp_path / "run", "--config", tmp_path / "two.json", "--loss", "mix",
+        "--steps", 2, "--batch", 1, "--patch", 192,
+    )
+    assert result.returncode == 0, result.stderr
+    chosen = ("--weights", tmp_path / "run" / "weights.safetensors", "--ms-ssim-weight", "0.875")
+    picture, whole = pictures / "macaw.png", tmp_path / "whole"
+    for source, target, quality in (
+        (picture, tmp_path / "one.vrc", ("-q", "0.25")), (pictures, whole, ("-q", "0.25")),
+        (picture, tmp_path / "half.vrc", ("--target-bpp", "0.8")),
+    ):
+        done = run_vrcodec("encode", source, "-o", target, *quality, *chosen)
+        assert done.returncode == 0, done.stderr
+    one, half = ((tmp_path / name).read_bytes() for name in ("one.vrc", "half.vrc"))
+    folder = (whole / "macaw.vrc").read_bytes()
+    assert container.unpack(one).header.conditioning == (8192, 28672)
+    assert container.unpack(folder).header.conditioning == (8192, 28672)
+    assert container.unpack(half).header.conditioning[1] == 28672
+    assert 0.77 < container.describe(half)["bpp"] <= 0.8
+    done = run_vrcodec("encode", pictures, "-o", tmp_path / "no", *chosen[2:])
+    assert done.returncode == 1 and b"one loss coefficient" in done.stderr
+    assert done.stderr.count(b"\n") == 1 and not (tmp_path / "no").exists()
 
 
 def test_crops_are_parts_of_the_pictures(store: PictureStore) -> None:

@@ -135,6 +135,7 @@ class Encoding:
         choice: a quality or a target.
         best_effort: as for `rate_control.encode_to_target`.
         strip, effort: as for `Codec.encode`.
+        second: as for `Codec.second`, if the weights have one.
         total: what `choice`, then a quality, was found for; see `fit_total`.
         trial: whether results are measured only, and not written.
     """
@@ -147,6 +148,7 @@ class Encoding:
     best_effort: bool = False
     strip: bool = False
     effort: int = 0
+    second: float | None = None
     total: Total | None = None
     trial: bool = False
 
@@ -159,9 +161,10 @@ class Encoding:
             choice = [self.choice.measure.value, self.choice.value, self.best_effort]
         else:
             choice = ["quality", round(self.choice * CONDITIONING_ONE)]
+        second = {} if self.second is None else {"second": self.second}
         return provenance.settings_digest({
             "version": __version__, "weights": self.weights_id, "device": self.device,
-            "strip": self.strip, "choice": choice, "effort": self.effort,
+            "strip": self.strip, "choice": choice, "effort": self.effort, **second,
         })
 
     def mark_of(self, data: bytes) -> Mark | None:
@@ -175,7 +178,6 @@ class Encoding:
     def make(self, codec: Codec, source: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:
         """A result, and notes about it."""
         from vrcodec import image_io
-        from vrcodec.codec import conditioning_values
         from vrcodec.rate_control import encode_to_target
 
         image = image_io.open_picture(source, name, self.max_pixels)
@@ -184,7 +186,7 @@ class Encoding:
             mark = Mark(provenance.source_digest(source), self.digest).pack()
             picture = dataclasses.replace(picture, extras=picture.extras | {Extra.SOURCE: mark})
             if not isinstance(self.choice, Target):
-                values = conditioning_values(self.choice, codec.weights.config.coefficients)
+                values = codec.conditioning(self.choice)
                 return codec.encode_picture(picture, values, self.effort), picture.notes
             result = encode_to_target(
                 codec, picture, self.choice, self.best_effort, self.effort
@@ -606,6 +608,8 @@ def _codec(settings: Settings) -> Codec:
     codec = _load_codec(settings.weights, settings.device, settings.max_pixels)
     if isinstance(settings, Encoding) and codec.weights_id != settings.weights_id:
         raise WeightsError(f"a worker has weights {codec.weights_id}, not {settings.weights_id}")
+    if isinstance(settings, Encoding) and settings.second is not None:
+        codec.second = settings.second
     return codec
 
 

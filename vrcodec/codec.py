@@ -93,12 +93,33 @@ class Codec:
         self.model = model.to(self.device)
         self.set_memory_format(torch.channels_last)
         self.effort = 0
+        self._second = 0.5
         self.tile_side = tiling.TILE  # other values are for tests: the layout is part of the codec
 
     @property
     def weights_id(self) -> str:
         """Six hex digits that name the weights."""
         return self.weights.id
+
+    @property
+    def second(self) -> float:
+        """Where in its range the second loss coefficient lies, 0 to 1, if the weights have one.
+
+        Raises VrcodecError where it is set for weights that have not.
+        """
+        return self._second
+
+    @second.setter
+    def second(self, position: float) -> None:
+        if self.weights.config.coefficients < 2:
+            raise VrcodecError(
+                f"weights {self.weights_id} have one loss coefficient, there is no second to choose"
+            )
+        self._second = position
+
+    def conditioning(self, quality: float) -> tuple[int, ...]:
+        """Header values of a quality in [0, 1]. Raises ValueError outside of that."""
+        return conditioning_values(quality, self.weights.config.coefficients, self.second)
 
     def set_memory_format(self, memory_format: torch.memory_format) -> None:
         """Lay tensors out as `memory_format`: changes speed, and never a symbol."""
@@ -129,7 +150,7 @@ class Codec:
             ValueError: quality is not in [0, 1], or effort not one of 0 to 9.
         """
         self._check_pixels(*image.size)
-        conditioning = conditioning_values(quality, self.weights.config.coefficients)
+        conditioning = self.conditioning(quality)
         effort = self.effort if effort is None else effort
         return self.encode_picture(image_io.to_coded(image, strip=strip), conditioning, effort)
 
@@ -221,7 +242,7 @@ class Codec:
 
         height, width = 512, 768
         pixels = np.zeros((height, width, 3), dtype=np.uint8)
-        conditioning = conditioning_values(0.5, self.weights.config.coefficients)
+        conditioning = self.conditioning(0.5)
         latents = self.latents(pixels, conditioning)
         encode = count_macs(self.model, lambda: self.latents(pixels, conditioning))
         decode = count_macs(self.model, lambda: (
@@ -463,15 +484,19 @@ class Codec:
             )
 
 
-def conditioning_values(quality: float, coefficients: int = 1) -> tuple[int, ...]:
-    """Header values of a quality in [0, 1], further coefficients in the middle of their range.
+def conditioning_values(
+    quality: float, coefficients: int = 1, further: float = 0.5
+) -> tuple[int, ...]:
+    """Header values of a quality, and of where further coefficients lie, all in [0, 1].
 
     Raises:
-        ValueError: quality outside [0, 1].
+        ValueError: one is outside [0, 1].
     """
-    if not 0 <= quality <= 1 or math.isnan(quality):
-        raise ValueError(f"quality {quality} is not in [0, 1]")
-    return (round(quality * CONDITIONING_ONE), *[CONDITIONING_ONE // 2] * (coefficients - 1))
+    for position in (quality, further):
+        if not 0 <= position <= 1 or math.isnan(position):
+            raise ValueError(f"quality {position} is not in [0, 1]")
+    values = [quality, *[further] * (coefficients - 1)]
+    return tuple(round(position * CONDITIONING_ONE) for position in values)
 
 
 def select_device(name: str) -> torch.device:

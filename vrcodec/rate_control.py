@@ -234,7 +234,9 @@ class _Trials:
     def file(self, value: int, effort: int = 0) -> tuple[bytes, float]:
         """The file at a conditioning value, and its achievement."""
         if (value, effort) not in self.files:
-            data = self.codec.encode_picture(self.picture, (value,), effort)
+            data = self.codec.encode_picture(
+                self.picture, self.codec.conditioning(value / CONDITIONING_ONE), effort
+            )
             self.files[value, effort] = data, self.achieved(data)
         return self.files[value, effort]
 

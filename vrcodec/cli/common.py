@@ -228,7 +228,7 @@ def say(text: str, err: bool = False, file: IO[str] | None = None) -> None:
 
 
 def codec_loader(
-    weights: Path | None, device: str, max_pixels: int | None
+    weights: Path | None, device: str, max_pixels: int | None, second: float | None = None
 ) -> Callable[[], Codec]:
     """A function that gives one Codec, made on its first call; its failure ends the command."""
 
@@ -238,7 +238,10 @@ def codec_loader(
         from vrcodec.image_io import MAX_PIXELS
 
         try:
-            return Codec(weights, device, max_pixels or MAX_PIXELS)
+            codec = Codec(weights, device, max_pixels or MAX_PIXELS)
+            if second is not None:
+                codec.second = second
+            return codec
         except VrcodecError as error:
             raise click.ClickException(str(error)) from error
 

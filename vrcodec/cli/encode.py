@@ -113,6 +113,11 @@ class Positive(click.FloatRange):
     "--effort", metavar="0..9", type=click.IntRange(0, 9), default=0, show_default=True,
     help="Spend more time for fewer bits at equal quality.",
 )
+@click.option(
+    "--ms-ssim-weight", metavar="0..1", type=Quality(0, 1),
+    help="For weights trained with --loss mix: from pure MSE (0) to most MS-SSIM (1).  "
+    "[default: 0.5]",
+)
 @common.output_option
 @common.device_option
 @common.weights_option
@@ -132,6 +137,7 @@ def encode(
     target_total: int | None,
     best_effort: bool,
     effort: int,
+    ms_ssim_weight: float | None,
     output: str | None,
     device: str,
     weights: Path | None,
@@ -161,9 +167,12 @@ def encode(
         from vrcodec import batch, image_io
         from vrcodec.weights import default_weights, weights_id
 
+        if ms_ssim_weight is not None:  # refused at once, not for every picture
+            common.codec_loader(weights, device, max_pixels, ms_ssim_weight)()
         settings = batch.Encoding(
             weights, weights_id(weights or default_weights()), device,
             max_pixels or image_io.MAX_PIXELS, choice, best_effort, strip, effort,
+            ms_ssim_weight,
         )
         listing = folder.list(batch.PICTURES, ".vrc")
         if target_total:
@@ -171,7 +180,7 @@ def encode(
         folders.work_through(folder, listing, settings, overwrite, as_json)
         return
     jobs = common.plan(inputs, output, ".vrc")
-    codec = common.codec_loader(weights, device, max_pixels)
+    codec = common.codec_loader(weights, device, max_pixels, ms_ssim_weight)
 
     def open_input(job: common.Job) -> Image.Image:
         from vrcodec import image_io

@@ -34,7 +34,8 @@ from vrcodec.errors import VrcodecError
 @click.option("--final-batch", type=click.IntRange(min=1), metavar="N",
               help="Crops a step then [as many pixels as before].")
 @click.option("--loss", type=click.Choice(["mse", "ms-ssim", "mix"]), default="mse",
-              show_default=True, help="Distortion; a mix has a second loss coefficient.")
+              show_default=True, help="Distortion; a mix has a second loss coefficient, for "
+              "encode --ms-ssim-weight.")
 @click.option("--only-quality", type=click.FloatRange(0, 1), metavar="Q",
               help="Train for one quality instead of the whole dial, to compare with.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3,

@@ -155,13 +155,11 @@ def estimated_curve(
     Raises:
         PictureError: a picture cannot be read.
     """
-    from vrcodec.codec import conditioning_values
-
     pictures = [read_rgb(path) for path in paths]
     curve: dict[str, list[float]] = {"quality": list(qualities), "bpp": [], "psnr": []}
     with tqdm(total=len(paths) * len(qualities), unit="picture", disable=not progress) as bar:
         for quality in qualities:
-            values = conditioning_values(quality, codec.weights.config.coefficients)
+            values = codec.conditioning(quality)
             rates, fidelities = [], []
             for pixels in pictures:
                 height, width = pixels.shape[:2]
