@@ -304,6 +304,40 @@ def test_impossible_losses_are_refused() -> None:
     check_distortion("mix", two, 192)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text(TINY.to_json())
+    (tmp_path / "pictures").mkdir()
+    shutil.copy(TESTS / "pictures" / "macaw.png", tmp_path / "pictures")
+    command = tmp_path / "bin" / "vrcodec"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vrcodec "$@"\n')
+    command.chmod(0o755)
+
+    def run_script(options: str) -> dict[str, object]:
+        result = subprocess.run(
+            [TESTS.parent / "scripts" / "train_release.sh", "run", "pictures", "pictures"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+            env=os.environ | {
+                "PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(TESTS.parent),
+                "OPTIONS": "--batch 2 --patch 64 --final-patch 128 --final-batch 1 --decay 0.5 "
+                + options,
+            },
+        )
+        assert result.returncode == 0, result.stderr
+        record: dict[str, object] = json.loads((tmp_path / "run" / "record.json").read_text())
+        return record
+
+    first = run_script("--steps 4 --config tiny.json")
+    assert (first["steps"], first["patches"]) == (4, 3 * 2 + 1)
+    second = run_script("--steps 6")
+    assert (second["steps"], second["patches"]) == (6, 3 * 2 + 3)
+    for name in ("weights.safetensors", "trunk.safetensors"):
+        Codec(tmp_path / "run" / name, "cpu")
+    curves = json.loads((tmp_path / "run" / "val.json").read_text())
+    assert len(curves["final"]["bpp"]) == 9
+
+
 def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVrcodec) -> None:
     two = dataclasses.replace(TINY, lambda_ranges=MIX_RANGES)
     (tmp_path / "two.json").write_text(two.to_json())
