@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,26 @@ def test_folded_film_equals_unfolded() -> None:
     folded = conv(x, embedding)
     unfolded = conv(x.expand(2, -1, -1, -1), embedding.expand(2, -1))
     torch.testing.assert_close(folded.expand(2, -1, -1, -1), unfolded, rtol=1e-5, atol=1e-5)
+
+
+def test_without_film_the_steps_alone_follow_the_dial() -> None:
+    torch.manual_seed(0)
+    model = CompressionModel(ModelConfig(width8=8, width16=8, hyper=8, film_width=0)).eval()
+    assert not any("film" in name for name, _ in model.named_parameters())
+    model.log_step.initialise(torch.full((LATENT_CHANNELS,), 3.0), torch.zeros(LATENT_CHANNELS))
+    x = photo()[..., :128, :128].expand(2, -1, -1, -1)
+    with torch.no_grad():
+        coarse, fine = model(x, torch.tensor([[0.2], [0.8]])).symbols.abs().sum(dim=(1, 2, 3))
+    assert fine > 2 * coarse
+
+
+def test_configurations_of_older_weights_are_read() -> None:
+    values = json.loads(ModelConfig(context_passes=4, context_blocks=0).to_json())
+    del values["context_passes"], values["context_blocks"]
+    assert ModelConfig.from_json(json.dumps(values)) == ModelConfig()
+    for name, wrong in (("context_passes", 3), ("film_width", -1), ("film_width", 5000)):
+        with pytest.raises(ValueError):
+            ModelConfig.from_json(json.dumps(values | {name: wrong}))
 
 
 def test_batches_condition_each_picture_on_its_own_quality() -> None:
@@ -80,8 +101,11 @@ def test_basis_is_orthonormal(size: int) -> None:
     torch.testing.assert_close(basis @ basis.T, torch.eye(3 * size * size), rtol=0, atol=1e-5)
 
 
-def test_context_passes_cover_every_symbol_once() -> None:
-    context = CompressionModel(ModelConfig(width8=8, width16=8, hyper=8)).context
+@pytest.mark.parametrize("passes", [1, 2, 4])
+def test_context_passes_cover_every_symbol_once(passes: int) -> None:
+    config = ModelConfig(width8=8, width16=8, hyper=8, context_passes=passes)
+    context = CompressionModel(config).context
+    assert len(context.masks(5, 7)) == passes
     masks = torch.stack(context.masks(5, 7)).sum(dim=0)
     assert masks.shape == (1, context.core, 5, 7)
     assert (masks == 1).all()

@@ -36,11 +36,12 @@ TESTS = Path(__file__).parent
 CONFIGS = [
     ModelConfig(
         width8=8, width16=8, analysis_blocks=analysis, synthesis_blocks=synthesis, core=8,
-        hyper=8, hyper_width=8, context_width=8, context_blocks=context, film_width=8,
-        learned_linear=False,
+        hyper=8, hyper_width=8, context_width=8, context_blocks=context, context_passes=passes,
+        film_width=film, learned_linear=False,
     )
-    for analysis, synthesis, context in (
-        ((2, 2), (2, 3), 0), ((1, 1), (1, 1), 1), ((3, 0), (0, 4), 0), ((1, 1), (1, 0), 2)
+    for analysis, synthesis, context, passes, film in (
+        ((2, 2), (2, 3), 0, 4, 8), ((1, 1), (1, 1), 1, 2, 8), ((3, 0), (0, 4), 0, 1, 0),
+        ((1, 1), (1, 0), 2, 4, 8),
     )
 ]
 LENGTHS = [1, 3, 4, 5, 31, 32, 33, 63, 64, 97, 200]

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vrcodec.model.config import GROUP, PASSES, ModelConfig
+from vrcodec.model.config import GROUP, ModelConfig
 
 TILE = 96
 """Latent positions along a side of a tile; a picture of at most TILE x TILE is one tile."""
@@ -37,8 +37,8 @@ def context_reach(config: ModelConfig) -> int:
     Every pass but the first looks at what was decoded before it, one position further and one
     more for each of its blocks; the blocks of the first look at features.
     """
-    blocks = config.context_blocks
-    return -(-(PASSES * (1 + blocks) + blocks) // GROUP) * GROUP
+    blocks, passes = config.context_blocks, config.context_passes
+    return -(-(passes * (1 + blocks) + blocks) // GROUP) * GROUP
 
 
 def analysis_reach(config: ModelConfig) -> int:

@@ -23,14 +23,19 @@ HARMONICS = 4
 
 
 class ConditioningNet(nn.Module):
-    """Conditioning vectors (B, K) in [0, 1] to embeddings (B, film_width)."""
+    """Conditioning vectors (B, K) in [0, 1] to embeddings (B, film_width); empty without FiLM."""
 
     def __init__(self, coefficients: int, width: int) -> None:
         super().__init__()
+        self.width = width
+        if not width:
+            return
         self.hidden = nn.Linear(coefficients * (1 + HARMONICS), width)
         self.out = nn.Linear(width, width)
 
     def forward(self, conditioning: Tensor) -> Tensor:
+        if not self.width:
+            return conditioning[:, :0]
         phase = torch.pi * conditioning[..., None] * torch.arange(
             1, HARMONICS + 1, device=conditioning.device, dtype=conditioning.dtype
         )
@@ -50,12 +55,15 @@ class ConditionedConv(nn.Module):
         conv = nn.Conv2d(inputs, outputs, 1)
         assert conv.bias is not None
         self.weight, self.bias = conv.weight, conv.bias
-        self.film = nn.Linear(film_width, 2 * outputs)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
+        self.film = nn.Linear(film_width, 2 * outputs) if film_width else None
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         """x (B, inputs, h, w), embedding (B or 1, film_width) -> (B, outputs, h, w)."""
+        if self.film is None:
+            return F.conv2d(x, self.weight, self.bias)
         scale, shift = self.film(embedding).chunk(2, dim=1)
         if len(embedding) == 1:
             gain = 1 + scale[0]

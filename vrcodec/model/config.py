@@ -19,9 +19,6 @@ LATENT_CHANNELS = 3 * BLOCK * BLOCK
 ANCHORS = 9
 """Knots, evenly spaced over the dial, of every constant that depends on the conditioning."""
 
-PASSES = 4
-"""Parallel context passes over the core channels; the detail channels follow in one more."""
-
 SCALE_LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.04, 256.0
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
@@ -50,13 +47,18 @@ class ModelConfig:
     context_width: int = 128
     context_blocks: int = 0
     """Residual blocks of every context pass."""
+    context_passes: int = 4
+    """Passes over the core channels: 4, 2 or 1; the detail channels follow in one more."""
     film_width: int = 64
+    """Width of the embedding behind FiLM; 0: no FiLM, steps and biases alone follow the dial."""
     learned_linear: bool = True
     """Whether the linear path has a learned correction (768 x 768 weights each way)."""
 
     def __post_init__(self) -> None:
         if self.core % 4 or not 0 < self.core <= LATENT_CHANNELS:
             raise ValueError(f"core must be a multiple of 4 up to {LATENT_CHANNELS}")
+        if self.context_passes not in (1, 2, 4):
+            raise ValueError("context_passes must be 1, 2 or 4")
         if not self.lambda_ranges or any(not 0 < lo < hi for lo, hi in self.lambda_ranges):
             raise ValueError("every lambda range needs 0 < low < high")
 
@@ -88,8 +90,10 @@ class ModelConfig:
             values["learned_linear"] = bool(raw["learned_linear"])
             raw.setdefault("context_blocks", 0)  # the first released weights do not name it
             values["context_blocks"] = _count(raw["context_blocks"])
-            for name in ("width8", "width16", "core", "hyper", "hyper_width", "context_width",
-                         "film_width"):
+            raw.setdefault("context_passes", 4)  # the same
+            values["context_passes"] = int(raw["context_passes"])
+            values["film_width"] = _count(raw["film_width"], 4096)
+            for name in ("width8", "width16", "core", "hyper", "hyper_width", "context_width"):
                 value = int(raw[name])
                 if not 0 < value <= 4096:
                     raise ValueError(f"{name} = {value}")
@@ -106,7 +110,7 @@ def _pair(value: list[int]) -> tuple[int, int]:
     return _count(first), _count(second)
 
 
-def _count(value: int) -> int:
-    if not 0 <= int(value) <= 64:
-        raise ValueError(f"{value} blocks")
+def _count(value: int, largest: int = 64) -> int:
+    if not 0 <= int(value) <= largest:
+        raise ValueError(f"{value} is not in 0 to {largest}")
     return int(value)

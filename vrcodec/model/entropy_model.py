@@ -27,7 +27,6 @@ from vrcodec.model.conditioning import AnchoredTable, ConditionedConv
 from vrcodec.model.config import (
     LATENT_CHANNELS,
     LOG_SCALE_STEP,
-    PASSES,
     SCALE_LEVELS,
     SCALE_MIN,
     ModelConfig,
@@ -233,12 +232,12 @@ class ContextPass(nn.Module):
 
 
 class ContextModel(nn.Module):
-    """The means of y in five parallel passes: four over the core channels, one for the rest.
+    """The means of y in parallel passes: `context_passes` over the core channels, one for the rest.
 
-    Core channel c at row i, column j belongs to pass ``(order[i % 2][j % 2] + c) % 4``: each
-    pass covers a quarter of the channels at every position, so later passes see each
-    channel's neighbours and each position's other channels. The detail channels follow,
-    predicted from the finished core.
+    With n = 4 passes core channel c at row i, column j belongs to pass
+    ``(order[i % 2][j % 2] + c) % n``: each pass covers a quarter of the channels at every
+    position, so later passes see each channel's neighbours and each position's other channels.
+    The detail channels follow, predicted from the finished core.
     """
 
     pass_of: Tensor
@@ -247,23 +246,23 @@ class ContextModel(nn.Module):
         super().__init__()
         self.core = config.core
         self.passes = nn.ModuleList(
-            ContextPass(config, config.core, context=k > 0) for k in range(PASSES)
+            ContextPass(config, config.core, context=k > 0) for k in range(config.context_passes)
         )
         self.detail = ContextPass(config, LATENT_CHANNELS - config.core, context=True)
         order = torch.tensor([[0, 2], [3, 1]], device="cpu")
         channels = torch.arange(config.core, device="cpu")[:, None, None]
-        pass_of = (order + channels) % PASSES
+        pass_of = (order + channels) % config.context_passes
         self.register_buffer("pass_of", pass_of, persistent=False)
 
     def masks(self, height: int, width: int) -> list[Tensor]:
         """For every pass a boolean (1, core, height, width): what it decodes."""
         tiled = self.pass_of.repeat(1, -(-height // 2), -(-width // 2))[None, :, :height, :width]
-        return [tiled == k for k in range(PASSES)]
+        return [tiled == k for k in range(len(self.passes))]
 
     def means(self, number: int, features: Tensor, decoded: Tensor, embedding: Tensor) -> Tensor:
-        """Means predicted by pass `number` (PASSES is the detail pass) from `decoded`.
+        """Means predicted by pass `number` (the last is the detail pass) from `decoded`.
 
         decoded: (B, core, h, w), zero where not decoded yet; all in deviations.
         """
-        network = self.detail if number == PASSES else self.passes[number]
+        network = self.detail if number == len(self.passes) else self.passes[number]
         return network(features, decoded, embedding)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vrcodec.model.conditioning import ConditioningNet, StepTable
-from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, PASSES, ModelConfig
+from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
 from vrcodec.model.entropy_model import (
     ContextModel,
     HyperAnalysis,
@@ -236,7 +236,7 @@ class CompressionModel(nn.Module):
             means = torch.where(mask, mean, means)
             symbols = torch.where(mask, here, symbols)
             y_hat = torch.where(mask, mean + here * step[:, core], y_hat)
-        mean = self.context.means(PASSES, features, y_hat, embedding)
+        mean = self.context.means(self.config.context_passes, features, y_hat, embedding)
         here = symbols_at(mean, detail, step[:, detail])
         return (
             torch.cat([y_hat, mean + here * step[:, detail]], dim=1),
