@@ -346,9 +346,11 @@ def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVr
     shutil.copy(TESTS / "pictures" / "macaw.png", pictures)
     result = train(
         pictures, "-o", tmp_path / "run", "--config", tmp_path / "two.json", "--loss", "mix",
-        "--steps", 2, "--batch", 1, "--patch", 192,
+        "--steps", 2, "--batch", 1, "--patch", 192, "--lambda-weight", 0.25,
     )
     assert result.returncode == 0, result.stderr
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["options"]["lambda_weight"] == 0.25
     chosen = ("--weights", tmp_path / "run" / "weights.safetensors", "--ms-ssim-weight", "0.875")
     picture, whole = pictures / "macaw.png", tmp_path / "whole"
     for source, target, quality in (

@@ -38,6 +38,8 @@ from vrcodec.errors import VrcodecError
               "encode --ms-ssim-weight.")
 @click.option("--only-quality", type=click.FloatRange(0, 1), metavar="Q",
               help="Train for one quality instead of the whole dial, to compare with.")
+@click.option("--lambda-weight", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+              metavar="A", help="Loss (R + lambda D) / lambda^A: 0 favours high rates, 1 low ones.")
 @click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=1e-3,
               show_default=True, help="Learning rate before the decay.")
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw",
@@ -64,6 +66,7 @@ def train(
     final_batch: int | None,
     loss: str,
     only_quality: float | None,
+    lambda_weight: float,
     lr: float,
     optimizer: str,
     warmup: int,
@@ -93,7 +96,7 @@ def train(
             "max_time": max_time or float("inf"), "max_steps": steps or 0, "batch": batch,
             "patch": patch, "final_patch": final_patch or 0,
             "final_batch": final_batch or 0, "loss": loss, "lr": lr,
-            "only_quality": only_quality,
+            "only_quality": only_quality, "lambda_weight": lambda_weight,
             "optimizer": optimizer, "warmup_steps": warmup, "decay": decay, "seed": seed,
             "compile": compile_,
         },
