@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare ways to train at equal budgets, with the spread of two or more seeds.
 
-    scripts/ablate.py PLAN.json --train DIR... --val DIR -o OUT
+    scripts/ablate.py PLAN.json --train DIR... --val DIR -o OUT [--plot FILE.png]
 
 PLAN.json names the variants, the first being what the others are compared with:
 
@@ -23,7 +23,8 @@ against the first variant of the same seed, its mean and its range over the seed
 within the range of the first variant's seeds against each other counts as none.
 
 For twins trained for one quality (`--only-quality Q`) a curve is one point: the table says by how
-many percent of rate it is off the first variant's curve at its own PSNR.
+many percent of rate it is off the first variant's curve at its own PSNR. `--plot` draws that
+difference along the dial: a line for each curve, a point for each twin.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.model.config import ModelConfig
@@ -84,9 +86,49 @@ def difference(
     """Percent of rate that `test` needs more than `base`."""
     if quality is None:
         return bd_rate(test, base)[0]
-    at = int(np.argmin(np.abs(np.array(test["quality"]) - quality)))
-    usual = math.exp(float(np.interp(test["psnr"][at], base["psnr"], np.log(base["bpp"]))))
-    return 100 * (test["bpp"][at] / usual - 1)
+    return dict(along_the_dial(test, base))[nearest(test["quality"], quality)]
+
+
+def nearest(qualities: list[float], quality: float) -> float:
+    return min(qualities, key=lambda candidate: abs(candidate - quality))
+
+
+def along_the_dial(
+    test: dict[str, list[float]], base: dict[str, list[float]]
+) -> list[tuple[float, float]]:
+    """Quality, and percent of rate that `test` needs there beyond `base` at the same PSNR."""
+    usual = PchipInterpolator(base["psnr"], np.log(base["bpp"]), extrapolate=False)
+    return [
+        (quality, 100 * math.expm1(math.log(bpp) - float(usual(psnr))))
+        for quality, bpp, psnr in zip(test["quality"], test["bpp"], test["psnr"], strict=True)
+    ]
+
+
+def plot(
+    plan: dict[str, Any], curves: dict[str, list[dict[str, list[float]]]], path: Path
+) -> None:
+    """Draw every variant's difference from the first one, seed by seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    names = list(curves)
+    axes.axhline(0, color="black", linewidth=1, label=names[0])
+    for number, name in enumerate(names[1:]):
+        quality = only_quality(plan, name)
+        for seed, (test, base) in enumerate(zip(curves[name], curves[names[0]], strict=True)):
+            points = along_the_dial(test, base)
+            if quality is not None:
+                at = nearest(test["quality"], quality)
+                points = [point for point in points if point[0] == at]
+            axes.plot(*zip(*points, strict=True), "-" if quality is None else "o",
+                      color=f"C{number}", label=None if seed else name)
+    axes.set(xlabel="quality", ylabel="bits at equal PSNR, %", xlim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -96,6 +138,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the differences")
     arguments = parser.parse_args()
     plan = json.loads(arguments.plan.read_text())
     seeds = plan["seeds"]
@@ -114,6 +157,8 @@ def main() -> None:
             for test, usual in zip(curves[name], base, strict=True)
         ]
         print(f"| {name} | {np.mean(found):+.2f} % | {min(found):+.2f} % | {max(found):+.2f} % |")
+    if arguments.plot:
+        plot(plan, curves, arguments.plot)
 
 
 if __name__ == "__main__":

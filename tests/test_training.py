@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import RunVrcodec
+from PIL import Image
 
 from vrcodec import container
 from vrcodec.codec import Codec
@@ -336,6 +337,42 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
         Codec(tmp_path / "run" / name, "cpu")
     curves = json.loads((tmp_path / "run" / "val.json").read_text())
     assert len(curves["final"]["bpp"]) == 9
+
+
+def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
+    plan = {
+        "options": "--steps 3 --batch 2 --patch 64 --decay 0", "seeds": [1],
+        "config": json.loads(TINY.to_json()),
+        "variants": {
+            "usual": {}, "without FiLM": {"config": {"film_width": 0}},
+            "twin": {"options": "--only-quality 0.5"},
+        },
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "pictures").mkdir()
+    shutil.copy(TESTS / "pictures" / "macaw.png", tmp_path / "pictures")
+
+    def compare() -> list[str]:
+        result = subprocess.run(
+            [sys.executable, TESTS.parent / "scripts" / "ablate.py", "plan.json", "-o", "out",
+             "--train", "pictures", "--val", "pictures", "--plot", "differences.png"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout.splitlines()
+
+    lines = compare()
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| without FiLM", "| twin"]
+    assert json.loads((tmp_path / "out/without-FiLM/1/record.json").read_text())["steps"] == 3
+    twin = tmp_path / "out" / "twin"
+    options = json.loads((twin / "1" / "record.json").read_text())["options"]
+    assert (options["seed"], options["only_quality"]) == (1, 0.5)
+    Image.open(tmp_path / "differences.png").verify()
+
+    shutil.copy(tmp_path / "out" / "usual" / "1" / "curve.json", twin / "1")
+    last = compare()[-1].replace("-0.00", "+0.00")
+    assert last == "| twin | +0.00 % | +0.00 % | +0.00 % |"  # nothing is trained twice
 
 
 def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVrcodec) -> None:
