@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -41,13 +43,13 @@ fsspec.register_implementation("bucket", Bucket)
 def ray(
     vrcodec_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[object]:
-    """Ray with two CPUs, to which this process is connected."""
+    """Ray with two CPUs and what it takes for a GPU, to which this process is connected."""
     path = [str(Path(__file__).parent), vrcodec_environment["PYTHONPATH"]]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray = pytest.importorskip("ray")
     ray.init(
-        "local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+        "local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
         object_store_memory=100 << 20,
     )
     yield ray
@@ -130,6 +132,20 @@ def test_ray_gives_up_on_deadly_pictures_only(
     }
     assert len(rows) == 6
     assert sorted(tree(out)) == ["0 a.vrc", "2 b.vrc", "4 c.vrc", "5 d.vrc"]
+
+
+def test_workers_share_a_gpu(ray: Any, tmp_path: Path, settings: Encoding) -> None:
+    """Ray is told of a GPU that is not there, so `auto` deals it out and then finds the CPU."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for number in range(4):
+        picture(number).save(source / f"{number}.png")
+    tasks = batch.list_folder(source, out, batch.PICTURES, ".vrc").tasks
+    anywhere = dataclasses.replace(settings, device="auto")
+    rows = batch.run(tasks, out, anywhere, 2, engine=cluster.on_ray())
+    assert next(rows).status == "done"
+    wait_for(lambda: ray.available_resources().get("GPU", 0) == 0, 60)
+    assert [row.status for row in rows] == ["done"] * 3
 
 
 def test_ray_that_is_missing_is_one_error(

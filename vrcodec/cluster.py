@@ -12,14 +12,15 @@ ray.data was the alternative. It brings pyarrow and pandas along, hands out bloc
 one deadly picture fails its whole block, and would stream pixels through Ray's object store; here
 only names and rows pass between the machines, and pictures go straight from store to worker.
 
-An actor has one CPU and one thread, or, for `--device cuda` (or auto, where the cluster has GPUs),
-one GPU to itself, on which pictures are coded one after another.
+An actor has one CPU and one thread. For `--device cuda` (or auto, where the cluster has GPUs) it
+has an equal share of a GPU as well: one computes while others read, code symbols and write.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import socket
@@ -31,12 +32,14 @@ from vrcodec.batch import Engine, Row, Settings, Task
 from vrcodec.errors import VrcodecError
 
 RETRIES = 2
+WORKERS_PER_GPU = 4
+"""At most, unless the number of workers is given."""
 _CONNECT_SECONDS = 10
 _OBJECT_STORE_BYTES = 100 << 20
 
 
 def on_ray(address: str | None = None) -> Engine:
-    """An engine for `batch.run`: by default as many workers as the cluster has CPUs (or GPUs).
+    """An engine for `batch.run`: by default a worker for each CPU (and at most four for a GPU).
 
     Inputs and outputs must have the same names on all its machines: URLs, or paths in a shared
     file system. So must a weights file, if it is not the one that comes with vrcodec.
@@ -129,11 +132,15 @@ def _coders(settings: Settings, jobs: int | None, overwrite: bool) -> list[Any]:
         raise VrcodecError(f"--device {settings.device}: Ray deals out the GPUs; say cuda")
     resources = ray.cluster_resources()
     on_gpu = settings.device == "cuda" or (settings.device == "auto" and "GPU" in resources)
-    number = jobs or int(resources.get("GPU" if on_gpu else "CPU", 0))
+    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    number = jobs or (min(cpus, WORKERS_PER_GPU * gpus) if on_gpu else cpus)
     if not number:
         raise VrcodecError("the Ray cluster has no room for workers yet (use --jobs to wait for N)")
+    # Whole workers fit on every GPU; without GPUs yet, one each on those that will come.
+    per_gpu = math.ceil(number / gpus) if gpus else 1
     actor = ray.remote(_Coder).options(
-        num_cpus=1, num_gpus=int(on_gpu), max_restarts=-1, max_task_retries=RETRIES
+        num_cpus=1, num_gpus=1 / per_gpu if on_gpu else 0,
+        max_restarts=-1, max_task_retries=RETRIES,
     )
     return [
         actor.remote(settings, overwrite, __version__, os.getcwd()) for _ in range(number)
