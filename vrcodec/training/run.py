@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,7 @@ def run_training(
     if not resume and checkpoint.exists():
         raise VrcodecError(f"{run}: holds a run already (use --resume, or another folder)")
     run.mkdir(parents=True, exist_ok=True)
+    _keep_freed_memory()
     world = World.join(device)
     side = max(options.patch, options.final_patch)
     store = PictureStore(folders, side, world.device, progress and world.first)
@@ -95,6 +98,19 @@ def run_training(
         _export(trunk.ema, store, run / TRUNK_WEIGHTS)
     (run / RECORD).write_text(json.dumps(record(state, options, store), indent=1) + "\n")
     return finished
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next step, instead of fetching it from the kernel anew.
+
+    Activations come and go with every step; on two cores that took a sixth of a step.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt:
+            m_mmap_threshold, m_trim_threshold = -3, -1
+            mallopt(m_mmap_threshold, 32 << 20)  # the most that glibc takes
+            mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
 def grown(trained: CompressionModel, config: ModelConfig | None) -> CompressionModel:
