@@ -6,7 +6,7 @@
 # RUN is the folder of the run, VAL holds pictures to measure on, the DIRs pictures to train on.
 # RUN/weights.safetensors is the result, RUN/trunk.safetensors the weights before the learning rate
 # fell, RUN/val.json their rate-distortion. Started again after an interruption it goes on.
-# On one core of a server CPU it takes about four hours; DEVICE=cuda uses a GPU, OPTIONS="--steps
+# On two cores of a server CPU it takes about three hours; DEVICE=cuda uses a GPU, OPTIONS="--steps
 # 500000" and the like change the recipe.
 set -euo pipefail
 run=$1 val=$2
@@ -16,5 +16,5 @@ go_on=()
 read -ra changes <<<"${OPTIONS:-}"
 # The rate falls over larger crops, with the integer scale path in the loop.
 exec vrcodec train "$@" -o "$run" "${go_on[@]}" --val "$val" --device "${DEVICE:-auto}" \
-    --lr 1e-3 --batch 8 --patch 128 --steps 27500 --decay 0.12 --final-patch 256 --final-batch 4 \
+    --lr 1e-3 --batch 16 --patch 128 --steps 29000 --decay 0.26 --final-patch 192 --final-batch 6 \
     "${changes[@]}"

@@ -69,7 +69,7 @@ def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> N
     assert "Traceback" not in result.stderr
     curves = json.loads((run / "val.json").read_text())
     assert bd_rate(curves["final"], curves["initial"])[0] < -3
-    record = json.loads((run / "record.json").read_text())
+    record = json.loads((run / "record.json").read_text(), parse_constant=pytest.fail)
     assert (record["steps"], record["patches"]) == (120, 480)
     with (run / "log.csv").open() as log:
         assert [row["step"] for row in csv.DictReader(log)] == ["50", "100"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import json
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -142,13 +143,16 @@ def _default(options: TrainingOptions) -> ModelConfig:
 
 def record(state: TrainingState, options: TrainingOptions, store: PictureStore) -> dict[str, Any]:
     """What was done, for the weights' card."""
+    settings = dataclasses.asdict(options)
+    if math.isinf(options.max_time):
+        settings["max_time"] = None  # JSON has no infinity
     return {
         "steps": state.step,
         "patches": state.patches,
         "seconds": round(state.seconds),
         "pictures": len(store),
         "megapixels": round(sum(h * w for h, w in store.shapes) / 1e6, 1),
-        "options": dataclasses.asdict(options),
+        "options": settings,
         "config": json.loads(state.model.config.to_json()),
         "torch": torch.__version__,
     }
