@@ -15,6 +15,9 @@ CORPUS is a folder for the inputs that reached something new; it is filled with 
 where it is empty. An input that raises anything but a VrcodecError, takes more than a minute (of
 the clock) or needs more memory than `MEMORY` ends the run and is kept beside CORPUS, as a file
 `TARGET-crash-*` and the like. A file in the place of CORPUS is tried alone.
+
+A run ends after `RUNS` inputs, and goes on when it is started again: atheris keeps 2 to 3 kB of
+each (the same calls without it, 60,000 of them, leave the memory as it was).
 """
 
 from __future__ import annotations
@@ -48,7 +51,8 @@ with atheris.instrument_imports(include=["vrcodec"]):
 MAX_PIXELS = 1 << 14
 MEMORY = 1 << 30
 """Address space that a run may need beyond what it begins with."""
-LIBFUZZER_OPTIONS = ["-timeout=60", "-max_len=20000"]
+RUNS = 200_000
+LIBFUZZER_OPTIONS = ["-timeout=60", "-max_len=20000", f"-runs={RUNS}"]
 
 Mutator = Callable[[bytes, int, int], bytes]
 
