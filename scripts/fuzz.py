@@ -16,8 +16,9 @@ where it is empty. An input that raises anything but a VrcodecError, takes more 
 the clock) or needs more memory than `MEMORY` ends the run and is kept beside CORPUS, as a file
 `TARGET-crash-*` and the like. A file in the place of CORPUS is tried alone.
 
-A run ends after `RUNS` inputs, and goes on when it is started again: atheris keeps 2 to 3 kB of
-each (the same calls without it, 60,000 of them, leave the memory as it was).
+A run ends after `RUNS` inputs, and goes on when it is started again: under atheris the memory of
+`entropy` and `decode` grows by 2 to 3 kB an input. The same inputs without atheris, 84,000 and
+14,000 times, leave it as it was.
 """
 
 from __future__ import annotations
