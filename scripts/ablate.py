@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare ways to train at equal budgets, with the spread of two or more seeds.
 
-    scripts/ablate.py PLAN.json --train DIR... --val DIR -o OUT [--plot FILE.png]
+    scripts/ablate.py PLAN.json --train DIR... --val DIR -o OUT [--jobs N] [--plot FILE.png]
 
 PLAN.json names the variants, the first being what the others are compared with:
 
@@ -12,15 +12,20 @@ PLAN.json names the variants, the first being what the others are compared with:
       "variants": {
         "as released": {},
         "Muon": {"options": "--optimizer muon"},
-        "deeper context": {"config": {"context_blocks": 1}}
+        "deeper context": {"config": {"context_blocks": 1}},
+        "other blocks": {"patch": "other_blocks.py"},
+        "longer": {"from": "as released", "options": "--steps 9000", "seeds": [0]}
       }
     }
 
-`options` are those of `vrcodec train`; `config` changes single values of the model's shape. Every
-variant is trained once per seed into OUT/VARIANT/SEED and measured on the validation pictures;
-what is there already is not done again. Prints a Markdown table: BD-rate (PSNR) over the dial
-against the first variant of the same seed, its mean and its range over the seeds. An effect
-within the range of the first variant's seeds against each other counts as none.
+`options` are those of `vrcodec train`; `config` changes single values of the model's shape;
+`patch` is a Python file beside the plan that is run first, to replace parts of vrcodec; `from`
+goes on with what another variant was before its learning rate fell; `seeds` are the variant's
+own. Every variant is trained once per seed into OUT/VARIANT/SEED and measured on the validation
+pictures (--val-crop: the centre of each); what is there already is not done again. Prints a
+Markdown table: BD-rate (PSNR) over the dial against the first variant of the same seed, its mean
+and its range over the seeds. An effect within the range of the first variant's seeds against
+each other counts as none.
 
 For twins trained for one quality (`--only-quality Q`) a curve is one point: the table says by how
 many percent of rate it is off the first variant's curve at its own PSNR. `--plot` draws that
@@ -33,43 +38,99 @@ import argparse
 import dataclasses
 import json
 import math
+import os
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy.interpolate import PchipInterpolator
 
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.model.config import ModelConfig
-from vrcodec.training.run import WEIGHTS, validate
+from vrcodec.training.data import find_pictures
+from vrcodec.training.loop import CHECKPOINT, TRUNK
+
+CURVE = "curve.json"
 
 
-def trained(
+def folder(arguments: argparse.Namespace, name: str, seed: int) -> Path:
+    """Where a variant's run lies."""
+    return Path(arguments.output) / name.replace(" ", "-").replace("/", "-") / str(seed)
+
+
+def seeds_of(plan: dict[str, Any], name: str) -> list[int]:
+    """The seeds that a variant is trained with."""
+    return list(plan["variants"][name].get("seeds", plan["seeds"]))
+
+
+def train_variant(
     plan: dict[str, Any], name: str, seed: int, arguments: argparse.Namespace
-) -> dict[str, list[float]]:
-    """The validation curve of a variant, trained first if it is not there."""
+) -> None:
+    """Train a variant in a process of its own, and measure it, unless that is done."""
     variant = plan["variants"][name]
-    run = arguments.output / name.replace(" ", "-").replace("/", "-") / str(seed)
-    curve = run / "curve.json"
-    if not curve.exists():
-        run.mkdir(parents=True, exist_ok=True)
-        shape = dataclasses.asdict(ModelConfig()) | plan.get("config", {})
-        (run / "config.json").write_text(json.dumps(shape | variant.get("config", {})))
-        command = [sys.executable, "-m", "vrcodec", "train", *map(str, arguments.train)]
-        command += ["-o", str(run), "--seed", str(seed)]
-        command += shlex.split(plan["options"]) + shlex.split(variant.get("options", ""))
-        if (run / "checkpoint.pt").exists():
-            command.append("--resume")
-        elif "--init" not in command:
-            command += ["--config", str(run / "config.json")]
-        print(shlex.join(command), file=sys.stderr)
-        subprocess.run(command, check=True)
-        curve.write_text(json.dumps(validate(run / WEIGHTS, arguments.val, "cpu")))
-    result: dict[str, list[float]] = json.loads(curve.read_text())
-    return result
+    run = folder(arguments, name, seed)
+    if (run / CURVE).exists():
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    shape = dataclasses.asdict(ModelConfig()) | plan.get("config", {})
+    (run / "config.json").write_text(json.dumps(shape | variant.get("config", {})))
+    if "from" in variant and not (run / CHECKPOINT).exists():
+        earlier = folder(arguments, variant["from"], seed)
+        shutil.copyfile(earlier / TRUNK, run / CHECKPOINT)
+    command = ["train", *map(str, arguments.train), "-o", str(run), "--seed", str(seed)]
+    command += shlex.split(plan["options"]) + shlex.split(variant.get("options", ""))
+    if (run / CHECKPOINT).exists():
+        command.append("--resume")
+    elif "--init" not in command:
+        command += ["--config", str(run / "config.json")]
+    print(shlex.join(["vrcodec", *command]), file=sys.stderr, flush=True)
+    patch = str(arguments.plan.parent / variant["patch"]) if "patch" in variant else ""
+    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
+    subprocess.run(
+        [sys.executable, __file__, "--one", json.dumps([patch, command, str(arguments.val)])],
+        check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+    )
+
+
+def train_and_measure(patch: str, command: list[str], pictures: str) -> None:
+    """What the process of one variant does: the run's folder gets its validation curve."""
+    if patch:
+        runpy.run_path(patch)
+    from vrcodec.cli import main as vrcodec
+    from vrcodec.training import run as training
+
+    training.EXPORT_PICTURES = 64  # weights before and after training are exported: a minute a run
+    vrcodec(command, standalone_mode=False)
+    run = Path(command[command.index("-o") + 1])
+    curve = training.validate(run / training.WEIGHTS, Path(pictures), "cpu")
+    (run / CURVE).write_text(json.dumps(curve))
+
+
+def train_all(plan: dict[str, Any], arguments: argparse.Namespace) -> None:
+    """Train what is missing, `--jobs` runs at a time; what goes on from another run comes last."""
+    wanted = [(name, seed) for name in plan["variants"] for seed in seeds_of(plan, name)]
+    later = [run for run in wanted if "from" in plan["variants"][run[0]]]
+    for runs in ([run for run in wanted if run not in later], later):
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            list(pool.map(lambda run: train_variant(plan, run[0], run[1], arguments), runs))
+
+
+def centres(pictures: Path, side: int, target: Path) -> Path:
+    """A folder of the centres (side x side, or less) of all pictures, as PNG."""
+    target.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(find_pictures([pictures])):
+        with Image.open(path) as image:
+            left, top = (max(0, (length - side) // 2) for length in image.size)
+            right, bottom = min(image.width, left + side), min(image.height, top + side)
+            image.convert("RGB").crop((left, top, right, bottom)).save(target / f"{number:04}.png")
+    return target
 
 
 def only_quality(plan: dict[str, Any], name: str) -> float | None:
@@ -105,7 +166,7 @@ def along_the_dial(
 
 
 def plot(
-    plan: dict[str, Any], curves: dict[str, list[dict[str, list[float]]]], path: Path
+    plan: dict[str, Any], curves: dict[str, dict[int, dict[str, list[float]]]], path: Path
 ) -> None:
     """Draw every variant's difference from the first one, seed by seed."""
     import matplotlib
@@ -118,13 +179,13 @@ def plot(
     axes.axhline(0, color="black", linewidth=1, label=names[0])
     for number, name in enumerate(names[1:]):
         quality = only_quality(plan, name)
-        for seed, (test, base) in enumerate(zip(curves[name], curves[names[0]], strict=True)):
-            points = along_the_dial(test, base)
+        for which, (seed, test) in enumerate(curves[name].items()):
+            points = along_the_dial(test, curves[names[0]][seed])
             if quality is not None:
                 at = nearest(test["quality"], quality)
                 points = [point for point in points if point[0] == at]
             axes.plot(*zip(*points, strict=True), "-" if quality is None else "o",
-                      color=f"C{number}", label=None if seed else name)
+                      color=f"C{number}", label=None if which else name)
     axes.set(xlabel="quality", ylabel="bits at equal PSNR, %", xlim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -138,28 +199,42 @@ def main() -> None:
     parser.add_argument("--train", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--val-crop", type=int, metavar="SIDE", help="measure on centres only")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N",
+                        help="runs at a time, each with its share of the threads")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the differences")
     arguments = parser.parse_args()
     plan = json.loads(arguments.plan.read_text())
-    seeds = plan["seeds"]
+    if arguments.val_crop:
+        arguments.val = centres(arguments.val, arguments.val_crop, arguments.output / "centres")
+    train_all(plan, arguments)
     names = list(plan["variants"])
     curves = {
-        name: [trained(plan, name, seed, arguments) for seed in seeds] for name in names
+        name: {
+            seed: json.loads((folder(arguments, name, seed) / CURVE).read_text())
+            for seed in seeds_of(plan, name)
+        }
+        for name in names
     }
     base = curves[names[0]]
-    spread = [bd_rate(curve, base[0])[0] for curve in base[1:]]
-    print(f"seeds {seeds}; {plan['options']}")
-    print(f"{names[0]}: other seeds against the first {', '.join(f'{s:+.2f} %' for s in spread)}\n")
-    print("| variant | BD-rate, mean | least | most |\n|---|--:|--:|--:|")
+    first, *others = base.values()
+    spread = ", ".join(f"{bd_rate(curve, first)[0]:+.2f} %" for curve in others)
+    print(f"seeds {plan['seeds']}; {plan['options']}")
+    print(f"{names[0]}: other seeds against the first {spread}\n")
+    print("| variant | seeds | BD-rate, mean | least | most |\n|---|--:|--:|--:|--:|")
     for name in names[1:]:
         found = [
-            difference(test, usual, only_quality(plan, name))
-            for test, usual in zip(curves[name], base, strict=True)
+            difference(test, base[seed], only_quality(plan, name))
+            for seed, test in curves[name].items()
         ]
-        print(f"| {name} | {np.mean(found):+.2f} % | {min(found):+.2f} % | {max(found):+.2f} % |")
+        print(f"| {name} | {len(found)} | {np.mean(found):+.2f} % "
+              f"| {min(found):+.2f} % | {max(found):+.2f} % |")
     if arguments.plot:
         plot(plan, curves, arguments.plot)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--one"]:
+        train_and_measure(*json.loads(sys.argv[2]))
+    else:
+        main()

@@ -341,21 +341,27 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
 
 def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
     plan = {
-        "options": "--steps 3 --batch 2 --patch 64 --decay 0", "seeds": [1],
+        "options": "--steps 3 --batch 2 --patch 64 --decay 0.5", "seeds": [1],
         "config": json.loads(TINY.to_json()),
         "variants": {
             "usual": {}, "without FiLM": {"config": {"film_width": 0}},
+            "longer": {"from": "usual", "options": "--steps 6"},
+            "patched": {"patch": "patch.py"},
             "twin": {"options": "--only-quality 0.5"},
         },
     }
     (tmp_path / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "patch.py").write_text(
+        "from vrcodec.training import loop\nloop.LOG_COLUMNS = ('patched',)\n"
+    )
     (tmp_path / "pictures").mkdir()
     shutil.copy(TESTS / "pictures" / "macaw.png", tmp_path / "pictures")
 
     def compare() -> list[str]:
         result = subprocess.run(
             [sys.executable, TESTS.parent / "scripts" / "ablate.py", "plan.json", "-o", "out",
-             "--train", "pictures", "--val", "pictures", "--plot", "differences.png"],
+             "--train", "pictures", "--val", "pictures", "--val-crop", "64", "--jobs", "2",
+             "--plot", "differences.png"],
             cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
             env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
         )
@@ -363,16 +369,23 @@ def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
         return result.stdout.splitlines()
 
     lines = compare()
-    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| without FiLM", "| twin"]
+    rows = ["| without FiLM", "| longer", "| patched", "| twin"]
+    assert [line.split(" | ")[0] for line in lines[-4:]] == rows
     assert json.loads((tmp_path / "out/without-FiLM/1/record.json").read_text())["steps"] == 3
     twin = tmp_path / "out" / "twin"
     options = json.loads((twin / "1" / "record.json").read_text())["options"]
     assert (options["seed"], options["only_quality"]) == (1, 0.5)
     Image.open(tmp_path / "differences.png").verify()
+    assert (tmp_path / "out/patched/1/log.csv").read_text().startswith("patched")
+    assert Image.open(tmp_path / "out/centres/0000.png").size == (64, 64)
+    grown = torch.load(tmp_path / "out/longer/1/trunk.pt", weights_only=True)
+    assert grown["step"] == 4 and not grown["annealing"]
+    longer = json.loads((tmp_path / "out/longer/1/record.json").read_text())
+    assert longer["steps"] == 6
 
     shutil.copy(tmp_path / "out" / "usual" / "1" / "curve.json", twin / "1")
     last = compare()[-1].replace("-0.00", "+0.00")
-    assert last == "| twin | +0.00 % | +0.00 % | +0.00 % |"  # nothing is trained twice
+    assert last == "| twin | 1 | +0.00 % | +0.00 % | +0.00 % |"  # nothing is trained twice
 
 
 def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVrcodec) -> None:

@@ -89,12 +89,16 @@ def _initialise_hyperprior(model: CompressionModel, group: Tensor) -> None:
 
 def _measure_hyperprior(model: CompressionModel, pictures: Tensor) -> None:
     _, final = model.scale_path.layers()[-1]
+    start = torch.zeros(1, model.config.coefficients)
+    # The same all over the dial, as long as the blocks add nothing.
+    y = model.analysis(pictures, model.conditioning(start), model.step(start), model.basis)
     for anchor in range(ANCHORS):
         conditioning = torch.zeros(1, model.config.coefficients)
         conditioning[0, 0] = anchor / (ANCHORS - 1)
         embedding = model.conditioning(conditioning)
-        y, z = model.analyse(pictures, conditioning, embedding)
-        symbols = (y / model.step(conditioning)[..., None, None]).abs()
+        step = model.step(conditioning)
+        z = model.hyper_analysis(y, step, embedding)
+        symbols = (y / step[..., None, None]).abs()
         spread = model.log_sigma(torch.round(z), conditioning)[..., : y.shape[2], : y.shape[3]]
         # E|x| = 0.76 standard deviations for a logistic density.
         ratio = (symbols * torch.exp(-spread)).mean(dim=(0, 2, 3)).clamp_min(1e-4)

@@ -157,9 +157,9 @@ def train(
             if used >= 1 or stopping:
                 break
             if not state.annealing and options.decay > 0 and used > 1 - options.decay:
-                state.annealing = True
                 if world.first:
                     save_checkpoint(state, run / TRUNK)
+                state.annealing = True
             model.scale_path.fixed_point = state.annealing
             factor = learning_rate(used, state.step, options.warmup_steps, options.decay)
             for group in state.optimizer.param_groups:
