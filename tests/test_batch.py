@@ -350,12 +350,12 @@ def test_interruption_is_exit_130_and_leaves_whole_files(
 class Deadly(Encoding):
     """Settings under which some pictures kill their worker."""
 
-    def make(self, codec: Codec, source: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:
+    def prepare(self, codec: Codec, source: bytes, name: str) -> batch.Prepared:
         if "deadly" in os.path.basename(name):
             os._exit(9)
         if "strange" in os.path.basename(name):
             raise RuntimeError("two\nlines")
-        return super().make(codec, source, name)
+        return super().prepare(codec, source, name)
 
 
 def test_deadly_pictures_fail_alone(tmp_path: Path, settings: Encoding) -> None:

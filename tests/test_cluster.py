@@ -112,19 +112,22 @@ def test_ray_makes_the_same_files_though_a_worker_dies(
     assert result.stdout.startswith(f"0 done, {MANY} finished before, 1 failed".encode())
 
 
+@pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_ray_gives_up_on_deadly_pictures_only(
-    ray: object, tmp_path: Path, settings: Encoding
+    device: str, ray: object, tmp_path: Path, settings: Encoding
 ) -> None:
+    """With `auto` there is a GPU, as Ray was told, and all pictures are handed out together."""
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     names = ["a", "deadly", "b", "strange", "c", "d"]
     for number, name in enumerate(names):
         picture(number).save(source / f"{number} {name}.png")
     tasks = batch.list_folder(source, out, batch.PICTURES, ".vrc").tasks
+    deadly = Deadly(**vars(dataclasses.replace(settings, device=device)))
     # There is room for two: the third waits until another has nothing more to do.
     rows = {
         Path(row.input).stem: row
-        for row in batch.run(tasks, out, Deadly(**vars(settings)), 3, engine=cluster.on_ray())
+        for row in batch.run(tasks, out, deadly, 3, engine=cluster.on_ray())
     }
     assert {name: row.error for name, row in rows.items() if row.error} == {
         "1 deadly": f"{source}/1 deadly.png: its worker died 3 times (out of memory?)",
@@ -134,8 +137,11 @@ def test_ray_gives_up_on_deadly_pictures_only(
     assert sorted(tree(out)) == ["0 a.vrc", "2 b.vrc", "4 c.vrc", "5 d.vrc"]
 
 
-def test_workers_share_a_gpu(ray: Any, tmp_path: Path, settings: Encoding) -> None:
+def test_workers_share_a_gpu(
+    ray: Any, tmp_path: Path, settings: Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ray is told of a GPU that is not there, so `auto` deals it out and then finds the CPU."""
+    monkeypatch.setattr(cluster, "HANDFUL", 1)
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     for number in range(4):
@@ -238,13 +244,14 @@ def test_work_on_a_store_in_memory(settings: Encoding) -> None:
     threads = torch.get_num_threads()
     try:
         for status in ("done", "finished"):
-            assert [batch.work(task, settings, False).status for task in tasks] == [status] * 2
+            assert [row.status for row in batch.work(tasks, settings, False)] == [status] * 2
         assert storage.read("memory://out/0.vrc")[:3] == b"VRC"
         older = Task(tasks[0].source, tasks[1].target)  # made of another picture
         error = "memory://out/1.vrc: exists (use --overwrite to replace it)"
-        assert batch.work(older, settings, False).error == error
+        assert batch.work([older], settings, False)[0].error == error
         gone = Task("memory://in/gone.png", "memory://out/gone.vrc")
-        assert (batch.work(gone, settings, False).error or "").startswith("memory://in/gone.png: ")
+        (row,) = batch.work([gone], settings, False)
+        assert (row.error or "").startswith("memory://in/gone.png: ")
         assert not store.exists("/out/gone.vrc")
     finally:
         torch.set_num_threads(threads)

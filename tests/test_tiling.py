@@ -96,13 +96,13 @@ def test_analysis_reaches_no_further_than_stated(config: ModelConfig) -> None:
 def test_context_and_synthesis_reach_no_further_than_stated(config: ModelConfig) -> None:
     model, vector = nonlinear(config), torch.tensor([[0.4]])
     rows = 49
-    z = torch.randint(-2, 3, (config.hyper, -(-rows // GROUP), 2))
-    symbols = torch.randint(-2, 3, (LATENT_CHANNELS, rows, 8))
+    z = torch.randint(-2, 3, (1, config.hyper, -(-rows // GROUP), 2))
+    symbols = torch.randint(-2, 3, (1, LATENT_CHANNELS, rows, 8))
     where = (slice(rows), slice(8))
     furthest = 0
     for at in range(24, 28):
         poked = symbols.clone()
-        poked[:, at] += 1
+        poked[:, :, at] += 1
         pixels = [model.reconstruct(z, s, vector, where)[0] for s in (symbols, poked)]
         furthest = max(furthest, *reach_of(*pixels, at, BLOCK))
     assert furthest <= context_reach(config) + synthesis_reach(config)

@@ -20,7 +20,15 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -125,6 +133,27 @@ class Total:
     sources: str
 
 
+Made = tuple[bytes, tuple[str, ...]]
+"""A result, and notes about it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A picture that is read and waits for the networks.
+
+    Attributes:
+        name: of the source.
+        content: what the settings make of the source.
+        kind: what all that pass through the networks together must have in common.
+        room: how many those can be.
+    """
+
+    name: str
+    content: Any
+    kind: Hashable
+    room: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Encoding:
     """Settings of a run that encodes.
@@ -175,24 +204,44 @@ class Encoding:
         """Size in pixels, bpp and quality, for a Row."""
         return _facts(result)
 
-    def make(self, codec: Codec, source: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:
-        """A result, and notes about it."""
+    def prepare(self, codec: Codec, source: bytes, name: str) -> Prepared:
+        """All that comes before the networks."""
         from vrcodec import image_io
-        from vrcodec.rate_control import encode_to_target
 
         image = image_io.open_picture(source, name, self.max_pixels)
         with naming(name):
             picture = image_io.to_coded(image, self.strip)
-            mark = Mark(provenance.source_digest(source), self.digest).pack()
-            picture = dataclasses.replace(picture, extras=picture.extras | {Extra.SOURCE: mark})
+        mark = Mark(provenance.source_digest(source), self.digest).pack()
+        picture = dataclasses.replace(picture, extras=picture.extras | {Extra.SOURCE: mark})
+        alone = self.effort or isinstance(self.choice, Target)
+        return Prepared(
+            name, picture, (image.size, picture.grey),
+            1 if alone else codec.batch_size(*image.size),
+        )
+
+    def make(self, codec: Codec, together: Sequence[Prepared]) -> list[Made]:
+        """The results of what was prepared, and notes about each."""
+        from vrcodec.rate_control import encode_to_target
+
+        pictures = [prepared.content for prepared in together]
+        with naming(together[0].name):
             if not isinstance(self.choice, Target):
                 values = codec.conditioning(self.choice)
-                return codec.encode_picture(picture, values, self.effort), picture.notes
-            result = encode_to_target(
-                codec, picture, self.choice, self.best_effort, self.effort
-            )
-            missed = () if result.reached else (f"{self.choice} is out of reach",)
-            return result.data, picture.notes + missed
+                files = (
+                    [codec.encode_picture(picture, values, self.effort) for picture in pictures]
+                    if self.effort else codec.encode_pictures(pictures, values)
+                )
+                return [
+                    (data, picture.notes) for data, picture in zip(files, pictures, strict=True)
+                ]
+            made: list[Made] = []
+            for picture in pictures:
+                result = encode_to_target(
+                    codec, picture, self.choice, self.best_effort, self.effort
+                )
+                missed = () if result.reached else (f"{self.choice} is out of reach",)
+                made.append((result.data, picture.notes + missed))
+            return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,14 +273,25 @@ class Decoding:
         """Size in pixels, bpp and quality, for a Row."""
         return _facts(source)
 
-    def make(self, codec: Codec, source: bytes, name: str) -> tuple[bytes, tuple[str, ...]]:
-        """A result, and notes about it."""
+    def prepare(self, codec: Codec, source: bytes, name: str) -> Prepared:
+        """All that comes before the networks."""
+        with naming(name):
+            header = container.unpack(source).header
+        size = header.width, header.height
+        return Prepared(name, source, (size, header.conditioning), codec.batch_size(*size))
+
+    def make(self, codec: Codec, together: Sequence[Prepared]) -> list[Made]:
+        """The results of what was prepared, and notes about each."""
         from vrcodec import image_io
 
-        with naming(name):
-            picture = image_io.save_picture(codec.decode(source), self.format)
-        mark = Mark(provenance.source_digest(source), self.digest)
-        return provenance.mark_picture(picture, self.format, mark), ()
+        made: list[Made] = []
+        with naming(together[0].name):
+            files = [prepared.content for prepared in together]
+            for source, image in zip(files, codec.decode_pictures(files), strict=True):
+                picture = image_io.save_picture(image, self.format)
+                mark = Mark(provenance.source_digest(source), self.digest)
+                made.append((provenance.mark_picture(picture, self.format, mark), ()))
+        return made
 
 
 Settings = Encoding | Decoding
@@ -427,12 +487,45 @@ def run(
         yield from (engine or processes)(tasks, settings, jobs, overwrite)
 
 
-def work(task: Task, settings: Settings, overwrite: bool) -> Row:
-    """Do a task, unless it is finished; what every engine has its workers do.
+def work(tasks: Sequence[Task], settings: Settings, overwrite: bool) -> list[Row]:
+    """Do tasks, but for those that are finished; what every engine has its workers do.
+
+    Pictures that the codec takes together are collected until they are as many as it takes.
+
+    Returns:
+        A row for each.
 
     Raises:
-        VrcodecError: the model cannot be loaded. All else ends in the row.
+        VrcodecError: the model cannot be loaded. All else ends in the rows.
     """
+    rows: dict[Task, Row] = {}
+    waiting: dict[Hashable, list[_Begun]] = {}
+    for task in tasks:
+        begun = _begin(task, settings, overwrite)
+        if isinstance(begun, Row):
+            rows[task] = begun
+            continue
+        kind, room = begun.prepared.kind, begun.prepared.room
+        waiting.setdefault(kind, []).append(begun)
+        if len(waiting[kind]) >= room:
+            rows |= _finish(waiting.pop(kind), settings)
+    for together in waiting.values():
+        rows |= _finish(together, settings)
+    return [rows[task] for task in tasks]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """A task whose picture is prepared."""
+
+    task: Task
+    source: bytes
+    prepared: Prepared
+    replace: bool
+    seconds: float
+
+
+def _begin(task: Task, settings: Settings, overwrite: bool) -> _Begun | Row:
     start = time.perf_counter()
     try:
         found, facts = _look(task, settings)
@@ -445,13 +538,42 @@ def work(task: Task, settings: Settings, overwrite: bool) -> Row:
     codec = _codec(settings)
     try:
         source = storage.read(task.source)
-        result, notes = settings.make(codec, source, task.source)
-        if not (isinstance(settings, Encoding) and settings.trial):
-            storage.write(task.target, result, replace=found is not State.NEW)
-        facts = _row_facts(settings, source, result)
+        prepared = settings.prepare(codec, source, task.source)
     except Exception as error:
         return _failed(task, error)
-    seconds = round(time.perf_counter() - start, 3)
+    seconds = time.perf_counter() - start
+    return _Begun(task, source, prepared, found is not State.NEW, seconds)
+
+
+def _finish(together: Sequence[_Begun], settings: Settings) -> dict[Task, Row]:
+    start = time.perf_counter()
+    try:
+        made = settings.make(_codec(settings), [begun.prepared for begun in together])
+    except Exception as error:
+        if len(together) == 1:
+            return {together[0].task: _failed(together[0].task, error)}
+        rows: dict[Task, Row] = {}
+        for begun in together:  # to find out whose fault it is
+            rows |= _finish([begun], settings)
+        return rows
+    share = (time.perf_counter() - start) / len(together)
+    return {
+        begun.task: _write(begun, settings, *result, share)
+        for begun, result in zip(together, made, strict=True)
+    }
+
+
+def _write(
+    begun: _Begun, settings: Settings, result: bytes, notes: tuple[str, ...], share: float
+) -> Row:
+    start, task = time.perf_counter(), begun.task
+    try:
+        if not (isinstance(settings, Encoding) and settings.trial):
+            storage.write(task.target, result, replace=begun.replace)
+        facts = _row_facts(settings, begun.source, result)
+    except Exception as error:
+        return _failed(task, error)
+    seconds = round(begun.seconds + share + time.perf_counter() - start, 3)
     return Row(task.source, task.target, "done", **facts, seconds=seconds, notes=notes)
 
 
@@ -486,7 +608,7 @@ class _Workers:
 
     def __init__(self, jobs: int, overwrite: bool) -> None:
         self.jobs, self.overwrite = jobs, overwrite
-        self.pending: dict[Future[Row], Task] = {}
+        self.pending: dict[Future[list[Row]], Task] = {}
         self.suspects: deque[Task] = deque()
         self.pool = self._new_pool()
 
@@ -511,7 +633,7 @@ class _Workers:
     def begin(self, task: Task) -> None:
         """Hand a task out."""
         try:
-            self.pending[self.pool.submit(work, task, self.settings, self.overwrite)] = task
+            self.pending[self.pool.submit(work, [task], self.settings, self.overwrite)] = task
         except BrokenProcessPool:
             self.suspects.append(task)
 
@@ -547,7 +669,7 @@ class _Workers:
         for future in done:
             task = self.pending.pop(future)
             try:
-                yield future.result()
+                yield from future.result()
             except BrokenProcessPool:
                 self.suspects.append(task)
 

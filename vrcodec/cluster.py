@@ -1,12 +1,14 @@
 """A batch on a Ray cluster: the engine behind `--engine ray`.
 
 Workers are Ray actors, each with a model that is loaded once, in a pool of Ray's own
-(`ray.util.ActorPool`) which gives each one picture at a time. What a worker does with it is the
-same function as on one machine, `batch.work`. All that can go wrong below that is Ray's business:
-an actor whose process or machine is lost is started again, wherever there is room
-(`max_restarts=-1`), and does its picture once more, at most twice (`max_task_retries=2`); a picture
-that kills its worker three times has failed, and the others go on. As a result is written in one
-piece and depends on nothing but its source and the settings, doing it twice does no harm.
+(`ray.util.ActorPool`) which gives each one picture at a time; on a GPU a handful, of which those of
+one size pass through the networks together. What a worker does with it is the same function as on
+one machine, `batch.work`. All that can go wrong below that is Ray's business: an actor whose
+process or machine is lost is started again, wherever there is room (`max_restarts=-1`), and does
+its pictures once more, at most twice (`max_task_retries=2`). Of a handful that kills its worker
+three times each picture is tried alone; a picture that does so has failed, and the others go on. As
+a result is written in one piece and depends on nothing but its source and the settings, doing it
+twice does no harm.
 
 ray.data was the alternative. It brings pyarrow and pandas along, hands out blocks of rows, so that
 one deadly picture fails its whole block, and would stream pixels through Ray's object store; here
@@ -19,6 +21,7 @@ has an equal share of a GPU as well: one computes while others read, code symbol
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -34,6 +37,8 @@ from vrcodec.errors import VrcodecError
 RETRIES = 2
 WORKERS_PER_GPU = 4
 """At most, unless the number of workers is given."""
+HANDFUL = 32
+"""Pictures that a worker on a GPU gets at a time."""
 _CONNECT_SECONDS = 10
 _OBJECT_STORE_BYTES = 100 << 20
 
@@ -62,29 +67,43 @@ def on_ray(address: str | None = None) -> Engine:
         tasks: Iterable[Task], settings: Settings, jobs: int | None, overwrite: bool
     ) -> Iterator[Row]:
         with _connected(address, jobs):
-            yield from _work_through(tasks, settings, jobs, overwrite)
+            handful = HANDFUL if _on_gpu(settings) else 1
+            lost: list[Task] = []
+            yield from _work_through(tasks, settings, jobs, overwrite, handful, lost)
+            if handful > 1 and lost:
+                again, lost = lost, []
+                yield from _work_through(again, settings, jobs, overwrite, 1, lost)
+            for task in lost:
+                error = f"{task.source}: its worker died {RETRIES + 1} times (out of memory?)"
+                yield Row(task.source, task.target, "failed", error=error)
 
     return engine
 
 
 def _work_through(
-    tasks: Iterable[Task], settings: Settings, jobs: int | None, overwrite: bool
+    tasks: Iterable[Task],
+    settings: Settings,
+    jobs: int | None,
+    overwrite: bool,
+    handful: int,
+    lost: list[Task],
 ) -> Iterator[Row]:
+    """Rows of tasks, handed out so many at a time; those that cost workers' lives go to `lost`."""
     from ray.exceptions import RayActorError, RayError, RayTaskError
     from ray.util import ActorPool
 
     pool = ActorPool(_coders(settings, jobs, overwrite))
-    handed_out: dict[str, Task] = {}
+    handed_out: dict[str, list[Task]] = {}
 
-    def send(coder: Any, task: Task) -> Any:
-        handed_out[task.source] = task
-        return coder.work.remote(task)
+    def send(coder: Any, some: list[Task]) -> Any:
+        handed_out[some[0].source] = some
+        return coder.work.remote(some)
 
     def results() -> Iterator[Row]:
         if not pool.has_next():
             raise VrcodecError("the Ray cluster has lost all workers")
         try:
-            row = pool.get_next_unordered()
+            rows = pool.get_next_unordered()
         except RayTaskError as error:  # raised by _Coder.work
             raise error.cause from None
         except RayError as error:  # its worker died too often; it does not say over which task
@@ -92,20 +111,20 @@ def _work_through(
                 reason = str(error).strip().splitlines()[-1]
                 raise VrcodecError(f"a Ray worker cannot be started: {reason}") from None
             return
-        del handed_out[row.input]
-        yield row
+        del handed_out[rows[0].input]
+        yield from rows
 
-    for task in tasks:
+    source = iter(tasks)
+    while some := list(itertools.islice(source, handful)):
         while not pool.has_free():
             yield from results()
-        pool.submit(send, task)
+        pool.submit(send, some)
     while pool.has_next():
         while pool.has_free():
             pool.pop_idle()  # ends: makes room for a lost one with work still to do
         yield from results()
-    for task in handed_out.values():
-        error_text = f"{task.source}: its worker died {RETRIES + 1} times (out of memory?)"
-        yield Row(task.source, task.target, "failed", error=error_text)
+    for some in handed_out.values():
+        lost += some
 
 
 class _Coder:
@@ -117,11 +136,19 @@ class _Coder:
         with contextlib.suppress(OSError):  # only relative paths need it
             os.chdir(folder)
 
-    def work(self, task: Task) -> Row:
+    def work(self, tasks: list[Task]) -> list[Row]:
         """As batch.work."""
         if self.version != __version__:
             raise VrcodecError(f"a worker has vrcodec {__version__}, not {self.version}")
-        return batch.work(task, self.settings, self.overwrite)
+        return batch.work(tasks, self.settings, self.overwrite)
+
+
+def _on_gpu(settings: Settings) -> bool:
+    import ray
+
+    if settings.device == "auto":
+        return "GPU" in ray.cluster_resources()
+    return settings.device == "cuda"
 
 
 def _coders(settings: Settings, jobs: int | None, overwrite: bool) -> list[Any]:
@@ -131,7 +158,7 @@ def _coders(settings: Settings, jobs: int | None, overwrite: bool) -> list[Any]:
     if settings.device.startswith("cuda:"):
         raise VrcodecError(f"--device {settings.device}: Ray deals out the GPUs; say cuda")
     resources = ray.cluster_resources()
-    on_gpu = settings.device == "cuda" or (settings.device == "auto" and "GPU" in resources)
+    on_gpu = _on_gpu(settings)
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     number = jobs or (min(cpus, WORKERS_PER_GPU * gpus) if on_gpu else cpus)
     if not number:

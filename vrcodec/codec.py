@@ -14,10 +14,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,11 +41,13 @@ from vrcodec.errors import (
     VrcodecError,
 )
 from vrcodec.metrics import squared_error
-from vrcodec.model.config import BLOCK, LATENT_CHANNELS
+from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS
 from vrcodec.model.loading import build
 from vrcodec.refinement import MAX_EFFORT, STEPS, Search, SymbolCosts, Window, refine
 from vrcodec.tiling import DecoderSpans, EncoderSpans, Span
 from vrcodec.weights import BUCKETS, default_weights, load_weights
+
+_Item = TypeVar("_Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Latents:
     y: NDArray[np.int16]
     indexes: NDArray[np.uint8]
 
+
+BATCH_PIXELS = 1 << 20
+"""Pixels that a GPU computes at a time, if the pictures are so small that several fit in."""
+MAX_BATCH = 32
 
 _PRICE_REACH = CONDITIONING_ONE // 20
 """How far to either side on the dial the price of an error is measured."""
@@ -94,7 +100,9 @@ class Codec:
         self.set_memory_format(torch.channels_last)
         self.effort = 0
         self._second = 0.5
-        self.tile_side = tiling.TILE  # other values are for tests: the layout is part of the codec
+        # Other values are for tests: both are part of the codec.
+        self.tile_side = tiling.TILE
+        self.batch_pixels = 0 if self.device.type == "cpu" else BATCH_PIXELS
 
     @property
     def weights_id(self) -> str:
@@ -164,15 +172,58 @@ class Codec:
         """
         if effort not in range(MAX_EFFORT + 1):
             raise ValueError(f"effort {effort} is not one of 0 to {MAX_EFFORT}")
+        if not effort:
+            return self.encode_pictures([picture], conditioning)[0]
+        search = Search(STEPS[effort], self._price_of_error(picture.pixels, conditioning))
+        z = self._empty_z(1, *picture.pixels.shape[:2])
+        bands = self._quantise(picture.pixels[None], conditioning, z, picture.grey, search)
+        return self._pack(picture, conditioning, z[0], (band[0] for band in bands))
+
+    def batch_size(self, width: int, height: int) -> int:
+        """How many pictures of this size pass through the networks together.
+
+        On a GPU a small picture leaves most of it idle. A batch that is not full is filled up, so
+        that what becomes of a picture does not depend on its company.
+        """
+        rows, columns = -(-height // BLOCK), -(-width // BLOCK)
+        if rows * columns > self.tile_side**2:
+            return 1
+        return min(max(1, self.batch_pixels // (rows * columns * BLOCK**2)), MAX_BATCH)
+
+    def encode_pictures(
+        self, pictures: Sequence[image_io.CodedPicture], conditioning: tuple[int, ...]
+    ) -> list[bytes]:
+        """What `encode_picture` gives of each, `batch_size` of them at a time.
+
+        Raises ValueError if they differ in size, or in having colour.
+        """
+        if len({(picture.pixels.shape, picture.grey) for picture in pictures}) > 1:
+            raise ValueError("pictures of a batch must be of one size, and all grey or none")
+        height, width = pictures[0].pixels.shape[:2]
+        files = []
+        for part in _batches(pictures, self.batch_size(width, height)):
+            pixels = _stack([picture.pixels for picture in part])
+            z = self._empty_z(len(part), height, width)
+            bands = self._quantise(pixels, conditioning, z, part[0].grey)
+            if len(part) == 1:
+                files.append(self._pack(part[0], conditioning, z[0], (band[0] for band in bands)))
+                continue
+            (symbols,) = bands
+            for picture, own_z, y in zip(part, z, symbols, strict=True):
+                files.append(self._pack(picture, conditioning, own_z, [y]))
+        return files[: len(pictures)]
+
+    def _pack(
+        self,
+        picture: image_io.CodedPicture,
+        conditioning: tuple[int, ...],
+        z: NDArray[np.int16],
+        bands: Iterable[NDArray[np.int16]],
+    ) -> bytes:
         height, width = picture.pixels.shape[:2]
         header = Header(
             width, height, self.weights_id, conditioning, picture.grey, picture.sixteen_bit
         )
-        z = self._empty_z(header)
-        search = None
-        if effort:
-            search = Search(STEPS[effort], self._price_of_error(picture.pixels, conditioning))
-        bands = self._quantise(picture.pixels, conditioning, z, picture.grey, search)
         z_body, y_bodies, crc = self._write(z, bands, header)
         return container.pack(Stream(header, z_body, y_bodies, crc, picture.extras))
 
@@ -187,29 +238,57 @@ class Codec:
             UnknownWeightsError: made with other weights than these.
             PictureError: more pixels than `max_pixels`.
         """
-        stream = container.unpack(data)
-        header = stream.header
+        return self.decode_pictures([data])[0]
+
+    def decode_pictures(self, files: Sequence[bytes]) -> list[Image.Image]:
+        """What `decode` gives of each, `batch_size` of them at a time.
+
+        Raises what `decode` raises for any of them, and ValueError if they differ in size or
+        conditioning values.
+        """
+        streams = [container.unpack(data) for data in files]
+        header = streams[0].header
+        shape, conditioning = (header.height, header.width, 3), header.conditioning
+        for stream in streams:
+            if (stream.header.height, stream.header.width) != shape[:2] or (
+                stream.header.conditioning != conditioning
+            ):
+                raise ValueError("files of a batch must be of one size and quality")
         self._check_pixels(header.width, header.height)
-        z, sections = self._read(stream)
-        pixels = np.empty((header.height, header.width, 3), dtype=np.uint8)
-        self._reconstruct(z, sections, header.conditioning, pixels)
-        return image_io.from_coded(pixels, header.grey, stream.extras)
+        images = []
+        for part in _batches(streams, self.batch_size(header.width, header.height)):
+            pixels = np.empty((len(part), *shape), dtype=np.uint8)
+            if len(part) == 1:
+                one, sections = self._read(part[0])
+                z, bands = one[None], (section[None] for section in sections)
+                self._reconstruct(z, bands, conditioning, pixels)
+            else:
+                read = {id(stream): self.read_latents(stream) for stream in part}
+                latents = [read[id(stream)] for stream in part]
+                z, y = (np.stack([getattr(own, name) for own in latents]) for name in "zy")
+                self._reconstruct(z, [y], conditioning, pixels)
+            images += [
+                image_io.from_coded(own, stream.header.grey, stream.extras)
+                for own, stream in zip(pixels, part, strict=True)
+            ]
+        return images[: len(files)]
 
     def latents(
         self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...], grey: bool = False
     ) -> Latents:
         """What `encode` would code of RGB pixels (H, W, 3) at header values, all at once."""
-        header = Header(pixels.shape[1], pixels.shape[0], self.weights_id, conditioning)
-        z = self._empty_z(header)
-        y = np.concatenate(list(self._quantise(pixels, conditioning, z, grey)), axis=1)
-        return Latents(z, y, self._indexes(z, conditioning, Span(0, y.shape[1]), y.shape[2]))
+        z = self._empty_z(1, *pixels.shape[:2])
+        bands = self._quantise(pixels[None], conditioning, z, grey)
+        y = np.concatenate([band[0] for band in bands], axis=1)
+        indexes = self._indexes(z[0], conditioning, Span(0, y.shape[1]), y.shape[2])
+        return Latents(z[0], y, indexes)
 
     def pixels(self, latents: Latents, conditioning: tuple[int, ...]) -> NDArray[np.uint8]:
         """RGB pixels (16 rows, 16 columns, 3) of latents decoded at header values."""
         _, rows, columns = latents.y.shape
-        pixels = np.empty((BLOCK * rows, BLOCK * columns, 3), dtype=np.uint8)
-        self._reconstruct(latents.z, [latents.y], conditioning, pixels)
-        return pixels
+        pixels = np.empty((1, BLOCK * rows, BLOCK * columns, 3), dtype=np.uint8)
+        self._reconstruct(latents.z[None], [latents.y[None]], conditioning, pixels)
+        return pixels[0]
 
     def estimate_bits(self, latents: Latents, conditioning: tuple[int, ...]) -> float:
         """Ideal code length of the latents under the model's tables, without any container."""
@@ -265,17 +344,17 @@ class Codec:
         grey: bool,
         search: Search | None = None,
     ) -> Iterator[NDArray[np.int16]]:
-        """Symbols of y from pixels (H, W, 3), a band (768, some rows, columns) at a time.
+        """Symbols of y from pixels (B, H, W, 3), a band (B, 768, some rows, columns) at a time.
 
         Fills `z`, with every band as far as the scale indices of its rows need it.
         """
-        rows, columns = (-(-side // BLOCK) for side in pixels.shape[:2])
+        rows, columns = (-(-side // BLOCK) for side in pixels.shape[1:3])
         config = self.weights.config
         tile_rows, tile_columns = tiling.tiles(rows, columns, self.tile_side)
         across = [EncoderSpans.of(tile, columns, config) for tile in tile_columns]
         for tile in tile_rows:
             down = EncoderSpans.of(tile, rows, config)
-            band = np.empty((LATENT_CHANNELS, len(tile), columns), dtype=np.int16)
+            band = np.empty((len(pixels), LATENT_CHANNELS, len(tile), columns), dtype=np.int16)
             for right in across:
                 band[..., right.tile.at] = self._quantise_tile(
                     pixels, z, down, right, conditioning, grey, search
@@ -292,37 +371,38 @@ class Codec:
         grey: bool,
         search: Search | None,
     ) -> NDArray[np.int16]:
-        height, width = pixels.shape[:2]
+        height, width = pixels.shape[1:3]
         vector = self._vector(conditioning)
         window = pixels[
-            down.analysed.scaled(BLOCK, height).at, across.analysed.scaled(BLOCK, width).at
+            :, down.analysed.scaled(BLOCK, height).at, across.analysed.scaled(BLOCK, width).at
         ]
-        x = torch.from_numpy(np.array(window)).to(self.device)
-        x = (x.permute(2, 0, 1)[None].float() / 255).contiguous(memory_format=self.memory_format)
+        each = [self._on_device(part).permute(2, 0, 1)[None].float() / 255 for part in window]
+        x = each[0] if len(each) == 1 else torch.cat(each)
+        x = x.contiguous(memory_format=self.memory_format)
         with _plain_float32():
             y = self.model.latents(x, vector)
             y = y[..., down.y.within(down.analysed), across.y.within(across.analysed)]
             z_made = self.model.hyper_symbols(y, vector)
-            z_made = z_made[:, down.z.within(down.z_made), across.z.within(across.z_made)]
-            z[:, down.z.at, across.z.at] = z_made.short().cpu().numpy()
+            z_made = z_made[..., down.z.within(down.z_made), across.z.within(across.z_made)]
+            z[..., down.z.at, across.z.at] = z_made.short().cpu().numpy()
             y = y[..., down.coded.within(down.y), across.coded.within(across.y)]
-            z_seen = self._on_device(z[:, down.z_seen.at, across.z_seen.at])
+            z_seen = self._on_device(z[..., down.z_seen.at, across.z_seen.at])
             at = down.features, across.features
             if search:
                 coded = (
                     down.coded.within(down.analysed, BLOCK),
                     across.coded.within(across.analysed, BLOCK),
                 )
-                indexes = self.scale_path.indexes(z_seen, conditioning)[:, at[0], at[1]]
+                indexes = self.scale_path.indexes(z_seen[0], conditioning)[:, at[0], at[1]]
                 config = self.weights.config
                 free = torch.from_numpy(np.outer(down.free(config), across.free(config)))
                 part = Window(
-                    x[..., coded[0], coded[1]], y, z_seen, at,
+                    x[..., coded[0], coded[1]], y, z_seen[0], at,
                     indexes[None].long().to(self.device), free.to(self.device),
                 )
                 y = refine(self.model, self._symbol_costs, part, vector, search)
             symbols = self.model.symbols(y, z_seen, vector, at, grey)
-        symbols = symbols[:, down.tile.within(down.coded), across.tile.within(across.coded)]
+        symbols = symbols[..., down.tile.within(down.coded), across.tile.within(across.coded)]
         return symbols.short().cpu().numpy()
 
     def _price_of_error(
@@ -342,7 +422,8 @@ class Codec:
             data = self.encode_picture(picture, (first, *conditioning[1:]))
             decoded = np.empty_like(pixels)
             z, sections = self._read(container.unpack(data))
-            self._reconstruct(z, sections, (first, *conditioning[1:]), decoded)
+            bands = (section[None] for section in sections)
+            self._reconstruct(z[None], bands, (first, *conditioning[1:]), decoded[None])
             points.append((8 * len(data), squared_error(pixels, decoded)))
         (fewer, larger), (more, smaller) = points
         (trained, *_) = self.weights.config.loss_coefficients(
@@ -384,7 +465,7 @@ class Codec:
             )
         if len(header.conditioning) != self.weights.config.coefficients:
             raise CorruptError(f"{len(header.conditioning)} conditioning values")
-        z = self._empty_z(header)
+        (z,) = self._empty_z(1, header.height, header.width)
         numbers = self._z_numbers(z, header.conditioning)
         z[...] = coding.decode(stream.z, numbers, self.weights.z_tables).reshape(z.shape)
         return z, self._read_sections(stream, z)
@@ -409,8 +490,8 @@ class Codec:
         conditioning: tuple[int, ...],
         pixels: NDArray[np.uint8],
     ) -> None:
-        """Fill RGB pixels (H, W, 3) from z and the symbols of y, (768, some rows, columns) each."""
-        height, width = pixels.shape[:2]
+        """Fill pixels (B, H, W, 3) from z and y's symbols, (B, 768, some rows, columns) each."""
+        height, width = pixels.shape[1:3]
         rows, columns = -(-height // BLOCK), -(-width // BLOCK)
         config, vector = self.weights.config, self._vector(conditioning)
         tile_rows, tile_columns = tiling.tiles(rows, columns, self.tile_side)
@@ -419,12 +500,12 @@ class Codec:
         windows = tiling.restack(sections, [band.decoded for band in bands])
         for down, parts in zip(bands, windows, strict=True):
             for right in across:
-                y = np.concatenate([part[..., right.decoded.at] for part in parts], axis=1)
+                y = np.concatenate([part[..., right.decoded.at] for part in parts], axis=-2)
                 tile = self._reconstruct_tile(z, y, down, right, vector)
                 place = pixels[
-                    down.tile.scaled(BLOCK, height).at, right.tile.scaled(BLOCK, width).at
+                    :, down.tile.scaled(BLOCK, height).at, right.tile.scaled(BLOCK, width).at
                 ]
-                place[...] = tile[: place.shape[0], : place.shape[1]]
+                place[...] = tile[:, : place.shape[1], : place.shape[2]]
 
     def _reconstruct_tile(
         self,
@@ -436,15 +517,15 @@ class Codec:
     ) -> NDArray[np.uint8]:
         with _plain_float32(), torch.no_grad():
             x_hat = self.model.reconstruct(
-                self._on_device(z[:, down.z_seen.at, across.z_seen.at]),
+                self._on_device(z[..., down.z_seen.at, across.z_seen.at]),
                 self._on_device(y),
                 vector,
                 (down.features, across.features),
             )
             rows = down.tile.within(down.decoded, BLOCK)
             columns = across.tile.within(across.decoded, BLOCK)
-            eight_bit = torch.round(x_hat[0, :, rows, columns].clamp(0, 1) * 255).to(torch.uint8)
-        return eight_bit.permute(1, 2, 0).cpu().numpy()
+            eight_bit = torch.round(x_hat[..., rows, columns].clamp(0, 1) * 255).to(torch.uint8)
+        return eight_bit.permute(0, 2, 3, 1).cpu().numpy()
 
     def _z_numbers(
         self, z: NDArray[np.int16], conditioning: tuple[int, ...]
@@ -463,10 +544,11 @@ class Codec:
         features = features[:, tiling.feature_slice(rows, seen), :columns]
         return self.scale_path.indexes_of(features, conditioning).cpu().numpy()
 
-    def _empty_z(self, header: Header) -> NDArray[np.int16]:
-        return np.empty((self.weights.config.hyper, *header.hyper_size), dtype=np.int16)
+    def _empty_z(self, count: int, height: int, width: int) -> NDArray[np.int16]:
+        grid = (-(-side // (BLOCK * GROUP)) for side in (height, width))
+        return np.empty((count, self.weights.config.hyper, *grid), dtype=np.int16)
 
-    def _on_device(self, array: NDArray[np.int16]) -> torch.Tensor:
+    def _on_device(self, array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.array(array)).to(self.device)
 
     def _vector(self, conditioning: tuple[int, ...]) -> torch.Tensor:
@@ -510,6 +592,17 @@ def select_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise VrcodecError(f"device {name} is not available: {reason}") from error
     return device
+
+
+def _batches(items: Sequence[_Item], size: int) -> Iterator[list[_Item]]:
+    """Parts of `size` items; the last one is filled up with its last item."""
+    for start in range(0, len(items), size):
+        part = list(items[start : start + size])
+        yield part + part[-1:] * (size - len(part))
+
+
+def _stack(arrays: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)  # a large one is not copied
 
 
 @contextmanager

@@ -200,7 +200,7 @@ def restack(
     """Cut rows that arrive in parts of some heights into windows of others.
 
     Args:
-        parts: (channels, rows, columns) each, one below the other; drawn when needed, and
+        parts: (..., rows, columns) each, one below the other; drawn when needed, and
             let go when no window needs them any more.
         windows: runs of rows, neither starts nor stops descending; they may overlap.
 
@@ -211,8 +211,8 @@ def restack(
     for window in windows:
         while bottom < window.stop:
             part = next(source)
-            held.append((Span(bottom, bottom + part.shape[1]), part))
-            bottom += part.shape[1]
+            held.append((Span(bottom, bottom + part.shape[-2]), part))
+            bottom += part.shape[-2]
         while held and held[0][0].stop <= window.start:
             held.popleft()
-        yield [part[:, window.cut(span).within(span)] for span, part in held]
+        yield [part[..., window.cut(span).within(span), :] for span, part in held]

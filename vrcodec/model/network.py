@@ -89,14 +89,15 @@ class CompressionModel(nn.Module):
 
     @torch.no_grad()
     def quantise(self, x: Tensor, conditioning: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder up to the entropy coder, for a picture small enough to do at once.
+        """The encoder up to the entropy coder, for pictures small enough to do at once.
 
         Args:
-            x: one picture (1, 3, H, W) in [0, 1].
+            x: pictures (B, 3, H, W) in [0, 1].
             conditioning: (1, K).
 
         Returns:
-            z (hyper, ...) and symbols (768, ...) as int32, on the grids of docs/bitstream.md.
+            z (B, hyper, ...) and symbols (B, 768, ...) as int32, on the grids of
+            docs/bitstream.md.
         """
         y = self.latents(x, conditioning)
         z = self.hyper_symbols(y, conditioning)
@@ -105,7 +106,7 @@ class CompressionModel(nn.Module):
 
     @torch.no_grad()
     def latents(self, x: Tensor, conditioning: Tensor) -> Tensor:
-        """y (1, 768, h, w) in deviations, of a picture (1, 3, H, W) or a window of one.
+        """y (B, 768, h, w) in deviations, of pictures (B, 3, H, W) or windows of some.
 
         A window's top and left must lie on multiples of 16.
         """
@@ -114,10 +115,10 @@ class CompressionModel(nn.Module):
 
     @torch.no_grad()
     def hyper_symbols(self, y: Tensor, conditioning: Tensor) -> Tensor:
-        """z (hyper, h / 4, w / 4) as int32, of y (1, 768, h, w)."""
+        """z (B, hyper, h / 4, w / 4) as int32, of y (B, 768, h, w)."""
         step, embedding = self.step(conditioning), self.conditioning(conditioning)
         z = self.hyper_analysis(pad_to_multiple(y, GROUP), step, embedding)
-        return torch.round(z[0]).clamp(-MAX_SYMBOL, MAX_SYMBOL).int()
+        return torch.round(z).clamp(-MAX_SYMBOL, MAX_SYMBOL).int()
 
     @torch.no_grad()
     def symbols(
@@ -128,11 +129,11 @@ class CompressionModel(nn.Module):
         at: tuple[slice, slice],
         grey: bool = False,
     ) -> Tensor:
-        """The symbols (768, h, w) of y, as int32.
+        """The symbols (B, 768, h, w) of y, as int32.
 
         Args:
-            y: (1, 768, h, w) in deviations.
-            z: integers (hyper, ...).
+            y: (B, 768, h, w) in deviations.
+            z: integers (B, hyper, ...).
             at: the rows and columns where y lies on four times z's grid.
             grey: code no colour, which the networks may see in a grey picture at fine steps.
         """
@@ -146,7 +147,7 @@ class CompressionModel(nn.Module):
                 -limit[channels], limit[channels]
             ),
         )
-        return symbols[0].int()
+        return symbols.int()
 
     @torch.no_grad()
     def reconstruct(
@@ -155,15 +156,15 @@ class CompressionModel(nn.Module):
         """The decoder after the entropy coder: what `quantise` lost stays lost.
 
         Args:
-            z: integers (hyper, ...).
-            symbols: integers (768, h, w).
+            z: integers (B, hyper, ...).
+            symbols: integers (B, 768, h, w).
             at: the rows and columns where the symbols lie on four times z's grid.
 
         Returns:
-            (1, 3, 16 h, 16 w), not clamped.
+            (B, 3, 16 h, 16 w), not clamped.
         """
         embedding = self.conditioning(conditioning)
-        given = symbols[None].float()
+        given = symbols.float()
         y_hat, _, _ = self.passes(
             self._features(z, embedding, at), conditioning, embedding,
             lambda mean, channels, step: given[:, channels],
@@ -171,7 +172,7 @@ class CompressionModel(nn.Module):
         return self.synthesis(y_hat, embedding, self.step(conditioning), self.basis)
 
     def _features(self, z: Tensor, embedding: Tensor, at: tuple[slice, slice]) -> Tensor:
-        return self.mean_path(z[None].float(), embedding)[..., at[0], at[1]]
+        return self.mean_path(z.float(), embedding)[..., at[0], at[1]]
 
     def forward(self, x: Tensor, conditioning: Tensor) -> ForwardOutput:
         """One pass through the whole codec, without entropy coding.

@@ -65,7 +65,7 @@ def count_tables(
         conditioning[0] = round((i + 0.5) / pictures * CONDITIONING_ONE)
         x = sampler.batch(1, size).cpu()
         vector = torch.tensor([conditioning]) / CONDITIONING_ONE
-        z, y = model.quantise(x, vector)
+        z, y = (part[0] for part in model.quantise(x, vector))
         indexes = fixed.indexes(z, tuple(conditioning))[:, : y.shape[1], : y.shape[2]]
         z_seen[min(conditioning[0] * BUCKETS // CONDITIONING_ONE, BUCKETS - 1)].append(
             z.flatten(1).numpy()

@@ -1,0 +1,182 @@
+"""Pictures that pass through the networks together: nothing depends on the company."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture, tree
+from PIL import Image
+
+from vrcodec import batch, image_io
+from vrcodec.batch import Decoding, Encoding, Prepared, Settings
+from vrcodec.codec import Codec, conditioning_values
+from vrcodec.container import pack, unpack
+from vrcodec.errors import VrcodecError
+
+ROOM = 12
+BATCH_PIXELS = ROOM * 80 * 64
+"""Room for 12 pictures of 72x56, which are 80x64 to the networks."""
+
+
+@pytest.fixture
+def codec(tiny_weights: Path) -> Codec:
+    """On the CPU, but with batches as on a GPU."""
+    codec = Codec(tiny_weights, "cpu")
+    codec.batch_pixels = BATCH_PIXELS
+    return codec
+
+
+@pytest.fixture
+def computed(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures passed through the networks at a time, so far."""
+    counts: list[int] = []
+    for name in ("latents", "reconstruct"):
+        original = getattr(codec.model, name)
+
+        def counted(x: torch.Tensor, *others: object, original=original) -> torch.Tensor:
+            counts.append(len(x))
+            result: torch.Tensor = original(x, *others)
+            return result
+
+        monkeypatch.setattr(codec.model, name, counted)
+    return counts
+
+
+def test_batches_are_always_full(codec: Codec, computed: list[int]) -> None:
+    values = conditioning_values(0.7)
+    pictures = [image_io.to_coded(picture(number)) for number in range(ROOM + 2)]
+    files = codec.encode_pictures(pictures, values)
+    assert computed == [ROOM, ROOM]
+    images = codec.decode_pictures(files)
+    assert computed == [ROOM] * 4
+    order = [5, 0, ROOM + 1]
+    assert codec.encode_pictures([pictures[i] for i in order], values) == [files[i] for i in order]
+    for i in order:
+        assert codec.encode_picture(pictures[i], values) == files[i]
+        np.testing.assert_array_equal(codec.decode(files[i]), images[i])
+    assert set(computed) == {ROOM}
+
+
+def test_batches_differ_by_rounding_only(codec: Codec, tiny_weights: Path) -> None:
+    plain = Codec(tiny_weights, "cpu")
+    for quality in (0.1, 0.9):
+        data = codec.encode(picture(3), quality)
+        ours, theirs = (np.asarray(one.decode(data)).astype(int) for one in (codec, plain))
+        assert np.abs(ours - theirs).max() <= 1
+        assert abs(len(data) - len(plain.encode(picture(3), quality))) <= 8
+
+
+def test_large_pictures_are_computed_alone(codec: Codec, computed: list[int]) -> None:
+    assert codec.batch_size(72, 56) == ROOM
+    assert codec.batch_size(1, 1) == 32
+    assert codec.batch_size(300, 250) == codec.batch_size(40_000, 30_000) == 1
+    codec.tile_side = 4
+    assert codec.batch_size(72, 56) == 1
+    codec.decode(codec.encode(picture(1)))
+    assert set(computed) == {1}
+
+
+def test_only_equals_go_together(codec: Codec) -> None:
+    values = conditioning_values(0.5)
+    one, wide, grey = (
+        image_io.to_coded(image)
+        for image in (picture(1), picture(1, 73), picture(1).convert("L"))
+    )
+    for other in (wide, grey):
+        with pytest.raises(ValueError, match="one size"):
+            codec.encode_pictures([one, other], values)
+    files = [codec.encode_picture(one, conditioning_values(quality)) for quality in (0.2, 0.3)]
+    with pytest.raises(ValueError, match="quality"):
+        codec.decode_pictures(files)
+
+
+@dataclasses.dataclass(frozen=True)
+class Together(Encoding):
+    """Settings under which workers on a CPU use batches, too."""
+
+    def prepare(self, codec: Codec, source: bytes, name: str) -> Prepared:
+        codec.batch_pixels = BATCH_PIXELS
+        return super().prepare(codec, source, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class BackTogether(Decoding):
+    """The same for decoding."""
+
+    def prepare(self, codec: Codec, source: bytes, name: str) -> Prepared:
+        codec.batch_pixels = BATCH_PIXELS
+        return super().prepare(codec, source, name)
+
+
+@pytest.fixture
+def workers_codec() -> Iterator[None]:
+    """What a worker keeps for itself is not left to other tests."""
+    threads = torch.get_num_threads()
+    yield
+    batch._load_codec.cache_clear()
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("workers_codec")
+def test_workers_make_the_same_files_in_any_company(tmp_path: Path, settings: Encoding) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for number in range(ROOM + 3):
+        image = picture(number, 72 if number % 3 else 90)
+        (image.convert("L") if number == 4 else image).save(source / f"{number:02}.png")
+    (source / "broken.png").write_bytes(b"junk")
+    encoding: Settings = Together(**vars(dataclasses.replace(settings)))
+
+    def in_handfuls(of: int, source: Path, out: Path, how: Settings, suffix: str) -> list[str]:
+        kinds = batch.CODED if isinstance(how, Decoding) else batch.PICTURES
+        tasks = batch.list_folder(source, out, kinds, suffix).tasks
+        rows = [
+            row
+            for first in range(0, len(tasks), of)
+            for row in batch.work(tasks[first : first + of], how, False)
+        ]
+        assert [row.input for row in rows] == [task.source for task in tasks]
+        return [row.error or row.status for row in rows]
+
+    for of in (1, 5, 100):
+        said = in_handfuls(of, source, tmp_path / f"out{of}", encoding, ".vrc")
+        assert said[:-1] == ["done"] * (ROOM + 3)
+        assert said[-1].startswith(f"{source}/broken.png: cannot be read")
+    assert tree(tmp_path / "out1") == tree(tmp_path / "out5") == tree(tmp_path / "out100")
+    assert len(tree(tmp_path / "out1")) == ROOM + 3
+
+    damaged = tmp_path / "out1" / "07.vrc"
+    stream = unpack(damaged.read_bytes())
+    damaged.write_bytes(pack(dataclasses.replace(stream, symbols_crc=stream.symbols_crc ^ 1)))
+    decoding = BackTogether(settings.weights, "cpu", settings.max_pixels, "png")
+    for of in (1, 100):
+        said = in_handfuls(of, tmp_path / "out1", tmp_path / f"back{of}", decoding, ".png")
+        assert said.pop(7).startswith(f"{damaged}: checksum of the decoded symbols")
+        assert said == ["done"] * (ROOM + 2)
+    assert tree(tmp_path / "back1") == tree(tmp_path / "back100")
+    with Image.open(tmp_path / "back1" / "04.png") as grey:
+        assert (grey.mode, grey.size) == ("L", (72, 56))
+
+
+@pytest.mark.usefixtures("workers_codec")
+def test_what_makes_a_batch_fail_fails_alone(
+    tmp_path: Path, settings: Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        picture(number).save(tmp_path / f"{number}.png")
+    tasks = batch.list_folder(tmp_path, tmp_path / "out", batch.PICTURES, ".vrc").tasks
+    original = Codec.encode_pictures
+
+    def short_of_memory(self: Codec, pictures: list, values: tuple[int, ...]) -> list[bytes]:
+        if len(pictures) > 1:
+            raise VrcodecError("out of memory")
+        return original(self, pictures, values)
+
+    monkeypatch.setattr(Codec, "encode_pictures", short_of_memory)
+    rows = batch.work(tasks, Together(**vars(dataclasses.replace(settings))), False)
+    assert [row.status for row in rows] == ["done"] * 3
