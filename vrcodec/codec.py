@@ -197,21 +197,24 @@ class Codec:
 
         Raises ValueError if they differ in size, or in having colour.
         """
+        if not pictures:
+            return []
         if len({(picture.pixels.shape, picture.grey) for picture in pictures}) > 1:
             raise ValueError("pictures of a batch must be of one size, and all grey or none")
         height, width = pictures[0].pixels.shape[:2]
-        files = []
-        for part in _batches(pictures, self.batch_size(width, height)):
-            pixels = _stack([picture.pixels for picture in part])
-            z = self._empty_z(len(part), height, width)
+        files, size = [], self.batch_size(width, height)
+        for start in range(0, len(pictures), size):
+            part = pictures[start : start + size]
+            pixels = _stack([picture.pixels for picture in _filled(part, size)])
+            z = self._empty_z(size, height, width)
             bands = self._quantise(pixels, conditioning, z, part[0].grey)
-            if len(part) == 1:
+            if size == 1:
                 files.append(self._pack(part[0], conditioning, z[0], (band[0] for band in bands)))
                 continue
             (symbols,) = bands
-            for picture, own_z, y in zip(part, z, symbols, strict=True):
-                files.append(self._pack(picture, conditioning, own_z, [y]))
-        return files[: len(pictures)]
+            for number, picture in enumerate(part):
+                files.append(self._pack(picture, conditioning, z[number], [symbols[number]]))
+        return files
 
     def _pack(
         self,
@@ -246,6 +249,8 @@ class Codec:
         Raises what `decode` raises for any of them, and ValueError if they differ in size or
         conditioning values.
         """
+        if not files:
+            return []
         streams = [container.unpack(data) for data in files]
         header = streams[0].header
         shape, conditioning = (header.height, header.width, 3), header.conditioning
@@ -255,23 +260,23 @@ class Codec:
             ):
                 raise ValueError("files of a batch must be of one size and quality")
         self._check_pixels(header.width, header.height)
-        images = []
-        for part in _batches(streams, self.batch_size(header.width, header.height)):
-            pixels = np.empty((len(part), *shape), dtype=np.uint8)
-            if len(part) == 1:
+        images, size = [], self.batch_size(header.width, header.height)
+        for start in range(0, len(streams), size):
+            part = streams[start : start + size]
+            pixels = np.empty((size, *shape), dtype=np.uint8)
+            if size == 1:
                 one, sections = self._read(part[0])
                 z, bands = one[None], (section[None] for section in sections)
                 self._reconstruct(z, bands, conditioning, pixels)
             else:
-                read = {id(stream): self.read_latents(stream) for stream in part}
-                latents = [read[id(stream)] for stream in part]
+                latents = _filled([self.read_latents(stream) for stream in part], size)
                 z, y = (np.stack([getattr(own, name) for own in latents]) for name in "zy")
                 self._reconstruct(z, [y], conditioning, pixels)
-            images += [
-                image_io.from_coded(own, stream.header.grey, stream.extras)
-                for own, stream in zip(pixels, part, strict=True)
-            ]
-        return images[: len(files)]
+            for number, stream in enumerate(part):
+                images.append(
+                    image_io.from_coded(pixels[number], stream.header.grey, stream.extras)
+                )
+        return images
 
     def latents(
         self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...], grey: bool = False
@@ -594,11 +599,9 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-def _batches(items: Sequence[_Item], size: int) -> Iterator[list[_Item]]:
-    """Parts of `size` items; the last one is filled up with its last item."""
-    for start in range(0, len(items), size):
-        part = list(items[start : start + size])
-        yield part + part[-1:] * (size - len(part))
+def _filled(items: Sequence[_Item], size: int) -> list[_Item]:
+    """`items`, and the last one again until there are `size`."""
+    return [*items, *[items[-1]] * (size - len(items))]
 
 
 def _stack(arrays: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
