@@ -27,12 +27,18 @@ MAX_HYPER_SYMBOLS = 400
 
 
 def export(
-    model: CompressionModel, sampler: CropSampler, path: Path, pictures: int, size: int
+    model: CompressionModel,
+    sampler: CropSampler,
+    path: Path,
+    pictures: int,
+    size: int,
+    quality: float | None = None,
 ) -> str:
     """Write the weights file of a trained model.
 
-    The tables are counted on `pictures` crops of size x size, spread evenly over the dial,
-    through the network as it will be after rounding to its stored precision.
+    The tables are counted on `pictures` crops of size x size, spread evenly over the dial or, for
+    a model of a single quality, all there; through the network as it will be after rounding to
+    its stored precision.
 
     Returns:
         The id of the weights.
@@ -42,7 +48,7 @@ def export(
     """
     network = exported(model.cpu())
     fixed = FixedPointScalePath.from_float(model.scale_path)
-    z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size)
+    z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
     tensors = model_tensors(model)
     tensors |= {name: tensor.numpy() for name, tensor in fixed.tensors().items()}
     tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
@@ -55,6 +61,7 @@ def count_tables(
     sampler: CropSampler,
     pictures: int,
     size: int,
+    quality: float | None = None,
 ) -> tuple[TableSet, TableSet]:
     """Frequency tables of z (by quality bucket and channel) and of y (by scale index)."""
     limits = [_reach(level) for level in range(SCALE_LEVELS)]
@@ -62,7 +69,8 @@ def count_tables(
     z_seen: list[list[NDArray[np.int32]]] = [[] for _ in range(BUCKETS)]
     for i in range(pictures):
         conditioning = [CONDITIONING_ONE // 2] * model.config.coefficients
-        conditioning[0] = round((i + 0.5) / pictures * CONDITIONING_ONE)
+        position = (i + 0.5) / pictures if quality is None else quality
+        conditioning[0] = round(position * CONDITIONING_ONE)
         x = sampler.batch(1, size).cpu()
         vector = torch.tensor([conditioning]) / CONDITIONING_ONE
         z, y = (part[0] for part in model.quantise(x, vector))

@@ -88,15 +88,15 @@ def run_training(
         if init:
             shutil.copyfile(init, run / INITIAL)
         else:
-            _export(state.ema, store, run / INITIAL)
+            _export(state.ema, store, run / INITIAL, options)
     finished = train(state, options, run, progress, world)
     world.leave()
     if not world.first:
         return finished
-    _export(state.ema, store, run / WEIGHTS)
+    _export(state.ema, store, run / WEIGHTS, options)
     if (run / TRUNK).exists():
         trunk = load_checkpoint(run / TRUNK, store, options, device)
-        _export(trunk.ema, store, run / TRUNK_WEIGHTS)
+        _export(trunk.ema, store, run / TRUNK_WEIGHTS, options)
     (run / RECORD).write_text(json.dumps(record(state, options, store), indent=1) + "\n")
     return finished
 
@@ -158,12 +158,15 @@ def record(state: TrainingState, options: TrainingOptions, store: PictureStore) 
     }
 
 
-def _export(model: CompressionModel, store: PictureStore, path: Path) -> None:
+def _export(
+    model: CompressionModel, store: PictureStore, path: Path, options: TrainingOptions
+) -> None:
     size = min(EXPORT_SIZE, min(min(shape) for shape in store.shapes) // 64 * 64)
     plain = Augmentation(rescale=0.4, grey=0.05, noise=0.03, synthetic=0.01)
     copy = CompressionModel(model.config)
     copy.load_state_dict(model.state_dict())
-    export(copy, CropSampler(store, plain, seed=0), path, EXPORT_PICTURES, size)
+    sampler = CropSampler(store, plain, seed=0)
+    export(copy, sampler, path, EXPORT_PICTURES, size, options.only_quality)
 
 
 def validate(weights: Path, folder: Path, device: str, progress: bool = False) -> dict[str, Any]:
