@@ -188,7 +188,7 @@ def plot(
                       color=f"C{number}", label=None if which else name)
     axes.set(xlabel="quality", ylabel="bits at equal PSNR, %", xlim=(0, 1))
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     figure.savefig(path, dpi=120)
 
 
@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument("--val-crop", type=int, metavar="SIDE", help="measure on centres only")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
                         help="runs at a time, each with its share of the threads")
+    parser.add_argument("--against", metavar="VARIANT", help="what to compare with [the first]")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the differences")
     arguments = parser.parse_args()
     plan = json.loads(arguments.plan.read_text())
@@ -209,18 +210,20 @@ def main() -> None:
         arguments.val = centres(arguments.val, arguments.val_crop, arguments.output / "centres")
     train_all(plan, arguments)
     names = list(plan["variants"])
+    usual = arguments.against or names[0]
+    names.insert(0, names.pop(names.index(usual)))
     curves = {
         name: {
             seed: json.loads((folder(arguments, name, seed) / CURVE).read_text())
-            for seed in seeds_of(plan, name)
+            for seed in seeds_of(plan, name) if seed in seeds_of(plan, usual)
         }
         for name in names
     }
-    base = curves[names[0]]
+    base = curves[usual]
     first, *others = base.values()
     spread = ", ".join(f"{bd_rate(curve, first)[0]:+.2f} %" for curve in others)
-    print(f"seeds {plan['seeds']}; {plan['options']}")
-    print(f"{names[0]}: other seeds against the first {spread}\n")
+    print(f"seeds {list(base)}; {plan['options']}")
+    print(f"{usual}: other seeds against the first: {spread or 'none'}\n")
     print("| variant | seeds | BD-rate, mean | least | most |\n|---|--:|--:|--:|--:|")
     for name in names[1:]:
         found = [

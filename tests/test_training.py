@@ -381,11 +381,11 @@ def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     shutil.copy(TESTS / "pictures" / "macaw.png", tmp_path / "pictures")
 
-    def compare() -> list[str]:
+    def compare(*options: str) -> list[str]:
         result = subprocess.run(
             [sys.executable, TESTS.parent / "scripts" / "ablate.py", "plan.json", "-o", "out",
              "--train", "pictures", "--val", "pictures", "--val-crop", "64", "--jobs", "2",
-             "--plot", "differences.png"],
+             "--plot", "differences.png", *options],
             cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
             env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
         )
@@ -408,7 +408,7 @@ def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
     assert longer["steps"] == 6
 
     shutil.copy(tmp_path / "out" / "usual" / "1" / "curve.json", twin / "1")
-    last = compare()[-1].replace("-0.00", "+0.00")
+    last = compare("--against", "usual")[-1].replace("-0.00", "+0.00")
     assert last == "| twin | 1 | +0.00 % | +0.00 % | +0.00 % |"  # nothing is trained twice
 
 
