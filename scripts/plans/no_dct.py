@@ -6,4 +6,4 @@ import torch
 
 from vrcodec.model import transforms
 
-transforms.block_basis = lambda size: torch.eye(3 * size**2)
+transforms.block_basis = lambda size: torch.eye(3 * size**2, device="cpu")
