@@ -95,7 +95,8 @@ def train_variant(
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     subprocess.run(
         [sys.executable, __file__, "--one", json.dumps([patch, command, str(arguments.val)])],
-        check=True, env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
     )
 
 
@@ -184,8 +185,12 @@ def plot(
             if quality is not None:
                 at = nearest(test["quality"], quality)
                 points = [point for point in points if point[0] == at]
-            axes.plot(*zip(*points, strict=True), "-" if quality is None else "o",
-                      color=f"C{number}", label=None if which else name)
+            axes.plot(
+                *zip(*points, strict=True),
+                "-" if quality is None else "o",
+                color=f"C{number}",
+                label=None if which else name,
+            )
     axes.set(xlabel="quality", ylabel="bits at equal PSNR, %", xlim=(0, 1))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
@@ -193,15 +198,21 @@ def plot(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("plan", type=Path)
     parser.add_argument("--train", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--val-crop", type=int, metavar="SIDE", help="measure on centres only")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N",
-                        help="runs at a time, each with its share of the threads")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="runs at a time, each with its share of the threads",
+    )
     parser.add_argument("--against", metavar="VARIANT", help="what to compare with [the first]")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the differences")
     arguments = parser.parse_args()
@@ -215,7 +226,8 @@ def main() -> None:
     curves = {
         name: {
             seed: json.loads((folder(arguments, name, seed) / CURVE).read_text())
-            for seed in seeds_of(plan, name) if seed in seeds_of(plan, usual)
+            for seed in seeds_of(plan, name)
+            if seed in seeds_of(plan, usual)
         }
         for name in names
     }
@@ -230,8 +242,10 @@ def main() -> None:
             difference(test, base[seed], only_quality(plan, name))
             for seed, test in curves[name].items()
         ]
-        print(f"| {name} | {len(found)} | {np.mean(found):+.2f} % "
-              f"| {min(found):+.2f} % | {max(found):+.2f} % |")
+        print(
+            f"| {name} | {len(found)} | {np.mean(found):+.2f} % "
+            f"| {min(found):+.2f} % | {max(found):+.2f} % |"
+        )
     if arguments.plot:
         plot(plan, curves, arguments.plot)
 

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "vrcodec" / "data" / "golden" / "tiny.safetensors"
 PER_FOLDER = 1000
 
 
@@ -73,9 +74,22 @@ def main() -> None:
         source.mkdir()
         make_pictures(source, arguments.pictures, arguments.side)
         command = [
-            sys.executable, "-m", "vrcodec", "encode", str(source), "-o", str(out), "--device",
-            "cpu", "--weights", str(ROOT / "tests" / "data" / "tiny.safetensors"), "--jobs",
-            str(arguments.jobs), "--engine", arguments.engine, "--json",
+            sys.executable,
+            "-m",
+            "vrcodec",
+            "encode",
+            str(source),
+            "-o",
+            str(out),
+            "--device",
+            "cpu",
+            "--weights",
+            str(TINY),
+            "--jobs",
+            str(arguments.jobs),
+            "--engine",
+            arguments.engine,
+            "--json",
         ]
         process = subprocess.Popen(
             command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
@@ -85,12 +99,17 @@ def main() -> None:
         for done, _ in enumerate(process.stdout, 1):
             if done % (arguments.pictures // 10) == 0:
                 workers = [pid for pid in descendants(process.pid) if is_worker(pid)]
-                print(json.dumps({
-                    "pictures": done,
-                    "seconds": round(time.perf_counter() - start, 1),
-                    "command_mb": resident_mb(process.pid),
-                    "workers_mb": [resident_mb(pid) for pid in workers],
-                }), flush=True)
+                print(
+                    json.dumps(
+                        {
+                            "pictures": done,
+                            "seconds": round(time.perf_counter() - start, 1),
+                            "command_mb": resident_mb(process.pid),
+                            "workers_mb": [resident_mb(pid) for pid in workers],
+                        }
+                    ),
+                    flush=True,
+                )
         if process.wait():
             raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
 

@@ -43,11 +43,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import reference_decoder as reference  # noqa: E402
 
 with atheris.instrument_imports(include=["vrcodec"]):
-    from vrcodec import container, image_io
-    from vrcodec.codec import Codec
     from vrcodec.coding import symbols, tables
-    from vrcodec.container import Extra, Header, Stream, SymbolsCrc
+
+    from vrcodec.bitstream import container
+    from vrcodec.bitstream.container import Extra, Header, Stream, SymbolsCrc
+    from vrcodec.codec.codec import Codec
     from vrcodec.errors import VrcodecError
+    from vrcodec.pictures import FORMATS, save_picture
 
 MAX_PIXELS = 1 << 14
 MEMORY = 1 << 30
@@ -84,8 +86,11 @@ ENTROPY_TABLES = tables.concatenate(
     [
         np.array(counts, dtype=np.int32)
         for counts in (
-            [1000, 20000, 30000, 14000, 500, 36], [65536, 0], [0, 0, 40000, 25000, 536],
-            [0, 0, 65536], [1600] * 40 + [1536],
+            [1000, 20000, 30000, 14000, 500, 36],
+            [65536, 0],
+            [0, 0, 40000, 25000, 536],
+            [0, 0, 65536],
+            [1600] * 40 + [1536],
         )
     ],
 )
@@ -119,7 +124,7 @@ def try_entropy(data: bytes) -> None:
 
 
 def tiny_codec() -> Codec:
-    return Codec(ROOT / "tests" / "data" / "tiny.safetensors", "cpu", MAX_PIXELS)
+    return Codec(ROOT / "vrcodec" / "data" / "golden" / "tiny.safetensors", "cpu", MAX_PIXELS)
 
 
 def try_decode(codec: Codec, data: bytes) -> None:
@@ -132,7 +137,7 @@ def try_decode(codec: Codec, data: bytes) -> None:
     header = container.unpack(data).header
     assert picture.size == (header.width, header.height)
     try:
-        image_io.save_picture(picture, image_io.FORMATS[zlib.crc32(data) % len(image_io.FORMATS)])
+        save_picture(picture, FORMATS[zlib.crc32(data) % len(FORMATS)])
     except VrcodecError as error:
         assert str(error).isprintable(), str(error)
 
@@ -230,11 +235,20 @@ def mutated(body: bytes, room: int) -> bytes:
 def changed_header(rng: random.Random, header: Header) -> Header:
     side = rng.choice([1, 15, 16, 17, 64, 65, 128, 1000, 1 << 17, 131073, 1 << 24])
     ones = tuple(rng.choices([0, 1, 4095, 4096, 28672, 32768], k=rng.choice([1, 1, 1, 2, 8])))
-    return dataclasses.replace(header, **rng.choice([
-        {"width": side}, {"height": side}, {"width": side, "height": rng.randint(1, 130)},
-        {"conditioning": ones}, {"grey": not header.grey},
-        {"sixteen_bit": not header.sixteen_bit}, {"weights_id": rng.randbytes(3).hex()},
-    ]))
+    return dataclasses.replace(
+        header,
+        **rng.choice(
+            [
+                {"width": side},
+                {"height": side},
+                {"width": side, "height": rng.randint(1, 130)},
+                {"conditioning": ones},
+                {"grey": not header.grey},
+                {"sixteen_bit": not header.sixteen_bit},
+                {"weights_id": rng.randbytes(3).hex()},
+            ]
+        ),
+    )
 
 
 def symbols_checksum(codec: Codec, stream: Stream) -> int:
@@ -249,15 +263,15 @@ def symbols_checksum(codec: Codec, stream: Stream) -> int:
             super().__init__(*arguments)
             crcs.append(self)
 
-    own = sys.modules["vrcodec.codec"].SymbolsCrc  # type: ignore[attr-defined]
-    sys.modules["vrcodec.codec"].SymbolsCrc = Watched  # type: ignore[attr-defined]
+    own = sys.modules["vrcodec.codec.codec"].SymbolsCrc  # type: ignore[attr-defined]
+    sys.modules["vrcodec.codec.codec"].SymbolsCrc = Watched  # type: ignore[attr-defined]
     try:
         codec.read_latents(stream)
     except VrcodecError as error:
         if "checksum of the decoded symbols" not in str(error):
             return stream.symbols_crc
     finally:
-        sys.modules["vrcodec.codec"].SymbolsCrc = own  # type: ignore[attr-defined]
+        sys.modules["vrcodec.codec.codec"].SymbolsCrc = own  # type: ignore[attr-defined]
     return crcs[-1].value
 
 
@@ -294,9 +308,15 @@ def main() -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     atheris.Setup(
-        [sys.argv[0], *LIBFUZZER_OPTIONS, f"-artifact_prefix={corpus}/../{target}-", *options,
-         str(corpus)],
-        attempt, custom_mutator=mutate,
+        [
+            sys.argv[0],
+            *LIBFUZZER_OPTIONS,
+            f"-artifact_prefix={corpus}/../{target}-",
+            *options,
+            str(corpus),
+        ],
+        attempt,
+        custom_mutator=mutate,
     )
     atheris.Fuzz()
 

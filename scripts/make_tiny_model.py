@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make tests/data/tiny.safetensors, the frozen model that the golden files belong to.
+"""Make vrcodec/data/golden/tiny.safetensors, the frozen model that the golden files belong to.
 
 It was made once and is kept for ever: made again it would differ in the last bits, and the
 golden files would have to be made again too (--golden does that). Not a model for anybody's
@@ -22,10 +22,19 @@ from vrcodec.model.network import CompressionModel
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
 from vrcodec.training.export import export
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ROOT / "tests"
 CONFIG = ModelConfig(
-    width8=8, width16=8, analysis_blocks=(1, 1), synthesis_blocks=(1, 1), core=8, hyper=8,
-    hyper_width=8, context_width=8, film_width=8, learned_linear=False,
+    width8=8,
+    width16=8,
+    analysis_blocks=(1, 1),
+    synthesis_blocks=(1, 1),
+    core=8,
+    hyper=8,
+    hyper_width=8,
+    context_width=8,
+    film_width=8,
+    learned_linear=False,
 )
 GOLDEN = (("photo", 0.0), ("photo", 0.5), ("grey", 0.37), ("noise", 1.0), ("thin", 0.8))
 
@@ -69,7 +78,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--golden", action="store_true", help="only make the golden files again")
     arguments = parser.parse_args()
-    data = TESTS / "data"
+    data = ROOT / "vrcodec" / "data" / "golden"
     data.mkdir(exist_ok=True)
     if not arguments.golden:
         make_model(data / "tiny.safetensors")

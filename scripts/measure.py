@@ -3,7 +3,7 @@
 
     scripts/measure.py --images KODAK [options of vrcodec eval]
 
-With the 24 Kodak pictures, PSNR and MS-SSIM are compared with every curve in scripts/anchors.
+With the 24 Kodak pictures, PSNR and MS-SSIM are compared with every curve in vrcodec/data/anchors.
 """
 
 import sys

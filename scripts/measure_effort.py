@@ -21,20 +21,21 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from vrcodec import Codec, image_io
+from vrcodec import Codec
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.evaluation.rate_distortion import DIAL
-from vrcodec.metrics import psnr
+from vrcodec.pictures import MAX_PIXELS, open_picture
+from vrcodec.pictures.metrics import psnr
 from vrcodec.training.data import find_pictures
 
 MARKS = "<!-- table of scripts/measure_effort.py -->", "<!-- end of the table -->"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, nargs="+", required=True,
-                        help="folders of pictures")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="folders of pictures")
     parser.add_argument("--limit", type=int, help="only so many pictures, evenly spread")
     parser.add_argument("--weights", type=Path, help="weights file (default: the released one)")
     parser.add_argument("--efforts", default="3,6,9", help="comma-separated (%(default)s)")
@@ -48,10 +49,7 @@ def main() -> None:
     if arguments.limit and arguments.limit < len(paths):
         spread = np.linspace(0, len(paths) - 1, arguments.limit).round().astype(int)
         paths = [paths[i] for i in spread]
-    pictures = [
-        image_io.open_picture(path, str(path), image_io.MAX_PIXELS).convert("RGB")
-        for path in paths
-    ]
+    pictures = [open_picture(path, str(path), MAX_PIXELS).convert("RGB") for path in paths]
     runs = [(0, quality) for quality in sorted({*DIAL, *qualities})]
     runs += [(effort, quality) for effort in efforts for quality in qualities]
     curves: dict[int, list[tuple[float, float, float, float]]] = {}

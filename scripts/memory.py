@@ -81,8 +81,9 @@ def main() -> None:
                 ("decode", ["decode", coded, "-o", decoded]),
             ):
                 facts = {"action": action, "width": width, "height": height}
-                facts |= peak_of([sys.executable, "-m", "vrcodec", *command, *options,
-                                  "--overwrite"])
+                facts |= peak_of(
+                    [sys.executable, "-m", "vrcodec", *command, *options, "--overwrite"]
+                )
                 print(json.dumps(facts | {"vrc_bytes": os.path.getsize(coded)}), flush=True)
 
 

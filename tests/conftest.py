@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vrcodec import image_io
-from vrcodec.batch import Encoding
-from vrcodec.weights import weights_id
+from vrcodec.batch.run import Encoding
+from vrcodec.model.weights_file import weights_id
+from vrcodec.pictures import MAX_PIXELS
 
 TESTS = Path(__file__).resolve().parent
+GOLDEN = TESTS.parent / "vrcodec" / "data" / "golden"
 
 RunVrcodec = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Start = Callable[..., "subprocess.Popen[bytes]"]
@@ -33,7 +34,8 @@ def tree(folder: Path) -> Tree:
     """All files below a folder, by path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*")) if path.is_file()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -60,7 +62,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 @pytest.fixture(scope="session")
 def tiny_weights() -> Path:
     """A weights file of a tiny frozen model."""
-    return TESTS / "data" / "tiny.safetensors"
+    return GOLDEN / "tiny.safetensors"
 
 
 @pytest.fixture(scope="session")
@@ -80,9 +82,7 @@ def vrcodec_environment() -> dict[str, str]:
 def run_vrcodec(vrcodec_environment: dict[str, str]) -> RunVrcodec:
     """A function that runs the command line in a process of its own, to its end."""
 
-    def run(
-        *arguments: str | Path, **options: object
-    ) -> subprocess.CompletedProcess[bytes]:
+    def run(*arguments: str | Path, **options: object) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "vrcodec", *map(str, arguments)]
         settings = {"env": vrcodec_environment, "capture_output": True, "timeout": 300} | options
         return subprocess.run(command, **settings)
@@ -106,8 +106,10 @@ def start(vrcodec_environment: dict[str, str], tiny_weights: Path) -> Iterator[S
     def run(*arguments: str | Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "vrcodec", *map(str, arguments), "--device", "cpu"]
         process = subprocess.Popen(
-            [*command, "--weights", str(tiny_weights)], env=vrcodec_environment,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [*command, "--weights", str(tiny_weights)],
+            env=vrcodec_environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         processes.append(process)
         return process
@@ -133,12 +135,16 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tiny_weights: Path) -> Encoding:
     """Of a batch run that encodes with the tiny model on the CPU."""
     name = weights_id(tiny_weights)
-    return Encoding(tiny_weights, name, "cpu", image_io.MAX_PIXELS, 0.5)
+    return Encoding(tiny_weights, name, "cpu", MAX_PIXELS, 0.5)
 
 
 EVAL_OPTIONS = (
-    "--weights", str(TESTS / "data" / "tiny.safetensors"), "--qualities", "0,0.5,1",
-    "--compare", "jpeg,jxl",
+    "--weights",
+    str(GOLDEN / "tiny.safetensors"),
+    "--qualities",
+    "0,0.5,1",
+    "--compare",
+    "jpeg,jxl",
 )
 
 

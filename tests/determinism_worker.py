@@ -1,7 +1,7 @@
 """One process of tests/test_determinism.py: encode, or decode, with its own threads and layout.
 
-    determinism_worker.py encode WEIGHTS THREADS LAYOUT PICTURE OUT.vrc
-    determinism_worker.py decode WEIGHTS THREADS LAYOUT OUT.npz IN.vrc...
+determinism_worker.py encode WEIGHTS THREADS LAYOUT PICTURE OUT.vrc
+determinism_worker.py decode WEIGHTS THREADS LAYOUT OUT.npz IN.vrc...
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from vrcodec import Codec
-from vrcodec.container import unpack
+from vrcodec.bitstream.container import unpack
 
 
 def main() -> None:

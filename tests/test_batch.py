@@ -17,13 +17,16 @@ import pytest
 from conftest import MANY, RunVrcodec, Start, children, linux_only, picture, tree, wait_for
 from PIL import Image
 
-from vrcodec import batch, container, image_io, provenance
-from vrcodec.batch import Encoding, State, Task
-from vrcodec.codec import Codec
-from vrcodec.container import Extra
+from vrcodec.batch import marks as provenance
+from vrcodec.batch import run as batch
+from vrcodec.batch.marks import Mark
+from vrcodec.batch.run import Encoding, State, Task
+from vrcodec.bitstream import container
+from vrcodec.bitstream.container import Extra
+from vrcodec.codec.codec import Codec
 from vrcodec.errors import VrcodecError
 from vrcodec.files import remove_temporaries
-from vrcodec.provenance import Mark
+from vrcodec.pictures import FORMATS, save_picture
 
 MARK = Mark(bytes(range(8)), bytes(range(100, 108)))
 
@@ -117,7 +120,11 @@ def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: 
     )
     coded = tree(out)
     assert set(coded) == {
-        "one.vrc", "two.PNG.vrc", "two.jpg.vrc", "b/grey.vrc", "b/c/deep name.vrc"
+        "one.vrc",
+        "two.PNG.vrc",
+        "two.jpg.vrc",
+        "b/grey.vrc",
+        "b/c/deep name.vrc",
     }
     for data in coded.values():
         stream = container.unpack(data)
@@ -133,7 +140,11 @@ def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: 
     assert (result.returncode, result.stderr) == (0, b"")
     decoded = tree(back)
     assert set(decoded) == {
-        "one.png", "two.PNG.png", "two.jpg.png", "b/grey.png", "b/c/deep name.png"
+        "one.png",
+        "two.PNG.png",
+        "two.jpg.png",
+        "b/grey.png",
+        "b/c/deep name.png",
     }
     alone = tmp_path / "alone.png"
     vrcodec("decode", out / "one.vrc", "-o", alone)
@@ -160,9 +171,12 @@ def test_changes_are_done_again_and_foreign_files_stay(
     assert vrcodec("encode", folder, "-o", out, "--jobs", "1").returncode == 0
     first = tree(out)
     picture(9).save(folder / "one.png")
-    foreign = {"b/grey.vrc": b"somebody's", "two.PNG.vrc": container.pack(
-        dataclasses.replace(container.unpack(first["two.PNG.vrc"]), extras={})
-    )}
+    foreign = {
+        "b/grey.vrc": b"somebody's",
+        "two.PNG.vrc": container.pack(
+            dataclasses.replace(container.unpack(first["two.PNG.vrc"]), extras={})
+        ),
+    }
     for name, data in foreign.items():
         (out / name).write_bytes(data)
 
@@ -170,8 +184,11 @@ def test_changes_are_done_again_and_foreign_files_stay(
     assert result.returncode == 0
     states = dict(re.findall(r"-> (.*): (\w+)$", result.stdout.decode(), re.MULTILINE))
     assert {os.path.relpath(path, out): state for path, state in states.items()} == {
-        "one.vrc": "changed", "two.PNG.vrc": "exists", "two.jpg.vrc": "finished",
-        "b/grey.vrc": "exists", "b/c/deep name.vrc": "finished",
+        "one.vrc": "changed",
+        "two.PNG.vrc": "exists",
+        "two.jpg.vrc": "finished",
+        "b/grey.vrc": "exists",
+        "b/c/deep name.vrc": "finished",
     }
     assert tree(out) == first | foreign
 
@@ -187,8 +204,11 @@ def test_changes_are_done_again_and_foreign_files_stay(
     assert second | {"one.vrc": b""} == first | foreign | {"one.vrc": b""}
     rows = {os.path.relpath(row["output"], out): row for row in json.loads(report.read_text())}
     assert {name: row["status"] for name, row in rows.items()} == {
-        "one.vrc": "done", "two.PNG.vrc": "failed", "two.jpg.vrc": "finished",
-        "b/grey.vrc": "failed", "b/c/deep name.vrc": "finished",
+        "one.vrc": "done",
+        "two.PNG.vrc": "failed",
+        "two.jpg.vrc": "finished",
+        "b/grey.vrc": "failed",
+        "b/c/deep name.vrc": "finished",
     }
     for name in ("one.vrc", "two.jpg.vrc"):
         row, data = rows[name], second[name]
@@ -227,7 +247,16 @@ def test_broken_pictures_do_not_stop_the_rest(
     (folder / "bad.png").write_bytes(b"junk")
     (folder / "b" / "cut\nhere.png").write_bytes((folder / "one.png").read_bytes()[:900])
     result = vrcodec(
-        "encode", folder, "-o", out, "--jobs", "1", "--report", report, "--target-size", "700",
+        "encode",
+        folder,
+        "-o",
+        out,
+        "--jobs",
+        "1",
+        "--report",
+        report,
+        "--target-size",
+        "700",
     )
     assert result.returncode == 1
     lines = result.stderr.decode().splitlines()
@@ -254,8 +283,9 @@ def test_model_that_cannot_be_loaded_is_one_error(
 ) -> None:
     for options in (["--weights", folder / "one.png"], ["--device", "cuda:99"]):
         given = ["--weights", tiny_weights] if "--device" in options else []
-        result = run_vrcodec("encode", folder, "-o", tmp_path / "out", "--jobs", "1",
-                             *given, *options)
+        result = run_vrcodec(
+            "encode", folder, "-o", tmp_path / "out", "--jobs", "1", *given, *options
+        )
         assert (result.returncode, result.stdout) == (1, b"")
         assert len(result.stderr.splitlines()) == 1
         assert result.stderr.startswith(b"Error: ")
@@ -278,8 +308,13 @@ def alive(pid: int) -> bool:
     ("command", "kills"), [("encode", [("2", 1), ("1", 12)]), ("decode", [("2", 5)])]
 )
 def test_killed_runs_go_on_to_the_same_files(
-    command: str, kills: list[tuple[str, int]], many: Path, tmp_path: Path, start: Start,
-    vrcodec: RunVrcodec, tiny_weights: Path,
+    command: str,
+    kills: list[tuple[str, int]],
+    many: Path,
+    tmp_path: Path,
+    start: Start,
+    vrcodec: RunVrcodec,
+    tiny_weights: Path,
 ) -> None:
     source = many
     if command == "decode":
@@ -303,10 +338,7 @@ def test_killed_runs_go_on_to_the_same_files(
         assert done < MANY
     stray = out / ".vrcodec-0123456789abcdef.tmp"
     stray.write_bytes(b"part of a picture")
-    kept = {
-        path: path.stat().st_mtime_ns
-        for path in out.rglob("[!.]*") if path.is_file()
-    }
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("[!.]*") if path.is_file()}
     result = vrcodec(command, source, "-o", out, "--jobs", "2")
     assert result.returncode == 0
     assert f"{MANY - len(kept)} done, {len(kept)} finished before" in result.stdout.decode()
@@ -320,7 +352,8 @@ def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Star
     process = start("encode", many, "-o", out, "--jobs", "2", "--json")
     wait_for(lambda: len(list(out.rglob("*.vrc"))) > 4)
     workers = [
-        pid for pid in children(process.pid)
+        pid
+        for pid in children(process.pid)
         if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
     os.kill(workers[0], signal.SIGKILL)
@@ -365,9 +398,9 @@ def test_deadly_pictures_fail_alone(tmp_path: Path, settings: Encoding) -> None:
     for number, name in enumerate(names):
         picture(number).save(source / f"{number} {name}.png")
     tasks = batch.list_folder(source, out, batch.PICTURES, ".vrc").tasks
-    deadly = Deadly(**{
-        field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)
-    })
+    deadly = Deadly(
+        **{field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    )
     rows = {Path(row.input).stem: row for row in batch.run(tasks, out, deadly, 1)}
     failed = {name: row.error for name, row in rows.items() if row.error}
     assert failed == {
@@ -404,8 +437,12 @@ def test_only_a_few_tasks_are_handed_out_at_a_time(
 
 def test_every_setting_counts(settings: Encoding) -> None:
     others = [
-        dataclasses.replace(settings, **change) for change in (
-            {"choice": 0.6}, {"strip": True}, {"weights_id": "c0ffee"}, {"device": "auto"},
+        dataclasses.replace(settings, **change)
+        for change in (
+            {"choice": 0.6},
+            {"strip": True},
+            {"weights_id": "c0ffee"},
+            {"device": "auto"},
         )
     ]
     assert len({encoding.digest for encoding in [settings, *others]}) == 5
@@ -413,12 +450,12 @@ def test_every_setting_counts(settings: Encoding) -> None:
     assert same.digest == settings.digest
 
 
-@pytest.mark.parametrize("format", image_io.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_marks_change_nothing_that_is_seen(format: str, mode: str) -> None:
     image = picture(1).convert(mode)
     image.info["dpi"] = (300.0, 300.0)
-    plain = image_io.save_picture(image, format)
+    plain = save_picture(image, format)
     marked = provenance.mark_picture(plain, format, MARK)
     assert provenance.picture_mark(plain) is None
     assert provenance.picture_mark(marked) == MARK

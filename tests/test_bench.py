@@ -17,8 +17,18 @@ STAGES = {
 
 def test_stages_add_up(run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path) -> None:
     done = run_vrcodec(
-        "bench", pictures / "macaw.png", "--threads", "1", "--threads", "2", "--repeat", "1",
-        "--no-cold", "--json", "--weights", tiny_weights,
+        "bench",
+        pictures / "macaw.png",
+        "--threads",
+        "1",
+        "--threads",
+        "2",
+        "--repeat",
+        "1",
+        "--no-cold",
+        "--json",
+        "--weights",
+        tiny_weights,
     )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -29,7 +39,12 @@ def test_stages_add_up(run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Pa
         for action, stages in STAGES.items():
             seconds = run[action]
             assert list(seconds) == [
-                *stages, "other", "total", "mp_per_s", "coding_mp_per_s", "gflops"
+                *stages,
+                "other",
+                "total",
+                "mp_per_s",
+                "coding_mp_per_s",
+                "gflops",
             ]
             assert all(seconds[stage] > 0 for stage in stages), seconds
             parts = sum(seconds[stage] for stage in stages) + seconds["other"]
@@ -43,7 +58,13 @@ def test_table_compares_with_torch_and_avif(
     run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path
 ) -> None:
     done = run_vrcodec(
-        "bench", pictures / "hibiscus.png", "--threads", "1", "--repeat", "1", "--weights",
+        "bench",
+        pictures / "hibiscus.png",
+        "--threads",
+        "1",
+        "--repeat",
+        "1",
+        "--weights",
         tiny_weights,
     )
     assert done.returncode == 0, done.stderr

@@ -23,14 +23,23 @@ import pytest
 from conftest import RunVrcodec
 from PIL import Image
 
-from vrcodec import __version__, container, files
+from vrcodec import __version__, files
+from vrcodec.bitstream import container
 from vrcodec.errors import VrcodecError
 
 PICTURE = "hibiscus.png"
 ODD = (
-    "apng_mode_16bit.png", "broken.png", "broken_data_stream.png", "decompression_bomb.gif",
-    "hopper_orientation_6.jpg", "i_trns.png", "pil_sample_cmyk.jpg", "png_decompression_dos.png",
-    "rgb.jpg", "tRNS_null_1x1.png", "truncated_jpeg.jpg",
+    "apng_mode_16bit.png",
+    "broken.png",
+    "broken_data_stream.png",
+    "decompression_bomb.gif",
+    "hopper_orientation_6.jpg",
+    "i_trns.png",
+    "pil_sample_cmyk.jpg",
+    "png_decompression_dos.png",
+    "rgb.jpg",
+    "tRNS_null_1x1.png",
+    "truncated_jpeg.jpg",
 )
 
 
@@ -87,8 +96,9 @@ def test_round_trip_beside_the_input(
     assert result.returncode == 0
     said = "hibiscus.vrc: hibiscus.png exists, writing hibiscus.decoded.png\n"
     assert result.stderr.decode() == said
-    assert [Image.open(work / name).size for name in ("hibiscus.decoded.png", "lighthouse.png")] \
-        == [(75, 53), (96, 128)]
+    assert [
+        Image.open(work / name).size for name in ("hibiscus.decoded.png", "lighthouse.png")
+    ] == [(75, 53), (96, 128)]
     original = np.asarray(Image.open(work / PICTURE)).astype(float)
     decoded = np.asarray(Image.open(work / "hibiscus.decoded.png"))
     assert ((original - decoded) ** 2).mean() < 200
@@ -140,8 +150,14 @@ def test_a_failing_file_does_not_stop_the_others(
 ) -> None:
     bad = pictures / "bad"
     result = run_vrcodec(
-        "encode", "missing.png", *(bad / name for name in ODD), PICTURE, "-o", "out/",
-        "--weights", tiny_weights,
+        "encode",
+        "missing.png",
+        *(bad / name for name in ODD),
+        PICTURE,
+        "-o",
+        "out/",
+        "--weights",
+        tiny_weights,
     )
     assert result.returncode == 1
     lines = result.stderr.decode().splitlines()
@@ -150,26 +166,46 @@ def test_a_failing_file_does_not_stop_the_others(
     assert f"{bad}/apng_mode_16bit.png: first of 3 frames" in lines
     assert f"{bad}/i_trns.png: coded at 8 bits (16 in the source)" in lines
     assert names(work / "out") == [
-        "apng_mode_16bit.vrc", "hibiscus.vrc", "hopper_orientation_6.vrc", "i_trns.vrc",
-        "pil_sample_cmyk.vrc", "rgb.vrc", "tRNS_null_1x1.vrc",
+        "apng_mode_16bit.vrc",
+        "hibiscus.vrc",
+        "hopper_orientation_6.vrc",
+        "i_trns.vrc",
+        "pil_sample_cmyk.vrc",
+        "rgb.vrc",
+        "tRNS_null_1x1.vrc",
     ]
 
     (work / "junk.vrc").write_bytes(b"junk")
     result = run_vrcodec(
-        "decode", "junk.vrc", *sorted((work / "out").iterdir()), "-o", "back", "--weights",
+        "decode",
+        "junk.vrc",
+        *sorted((work / "out").iterdir()),
+        "-o",
+        "back",
+        "--weights",
         tiny_weights,
     )
     assert_one_error(result, "-o back is one file, but there are 8 inputs", code=2)
     result = run_vrcodec(
-        "decode", "junk.vrc", *sorted((work / "out").iterdir()), "-o", "back/", "--weights",
+        "decode",
+        "junk.vrc",
+        *sorted((work / "out").iterdir()),
+        "-o",
+        "back/",
+        "--weights",
         tiny_weights,
     )
     assert result.returncode == 1
     assert result.stderr == b"Error: junk.vrc: not a .vrc file\n"
     modes = {path.stem: Image.open(path).mode for path in (work / "back").iterdir()}
     assert modes == {
-        "apng_mode_16bit": "RGB", "hibiscus": "RGB", "hopper_orientation_6": "RGB",
-        "i_trns": "LA", "pil_sample_cmyk": "RGB", "rgb": "RGB", "tRNS_null_1x1": "RGBA",
+        "apng_mode_16bit": "RGB",
+        "hibiscus": "RGB",
+        "hopper_orientation_6": "RGB",
+        "i_trns": "LA",
+        "pil_sample_cmyk": "RGB",
+        "rgb": "RGB",
+        "tRNS_null_1x1": "RGBA",
     }
     assert Image.open(work / "back" / "rgb.png").info["icc_profile"]
 
@@ -293,7 +329,10 @@ def test_interruption_leaves_nothing(
 ) -> None:
     command = [sys.executable, "-m", "vrcodec", "encode", "-", "-o", "x.vrc"]
     with subprocess.Popen(
-        command, env=vrcodec_environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        command,
+        env=vrcodec_environment,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     ) as process:
         assert process.stdin and process.stderr
@@ -321,8 +360,16 @@ def test_termination_while_writing_leaves_the_old_file(
         "from vrcodec.cli import main\nmain(sys.argv[1:])"
     )
     command = [
-        sys.executable, "-c", program, "encode", PICTURE, "-o", "x.vrc", "--overwrite",
-        "--weights", str(tiny_weights),
+        sys.executable,
+        "-c",
+        program,
+        "encode",
+        PICTURE,
+        "-o",
+        "x.vrc",
+        "--overwrite",
+        "--weights",
+        str(tiny_weights),
     ]
     with subprocess.Popen(
         command, env=vrcodec_environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -348,7 +395,10 @@ def test_closed_pipe_is_quiet(
     os.close(reading)
     result = subprocess.run(
         [sys.executable, "-m", "vrcodec", "info", "x.vrc", "x.vrc"],
-        env=vrcodec_environment, stdout=writing, stderr=subprocess.PIPE, timeout=60,
+        env=vrcodec_environment,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=60,
     )
     os.close(writing)
     assert (result.returncode, result.stderr) == (1, b"")
@@ -362,8 +412,18 @@ def test_a_reader_that_has_enough_is_no_error(
     big = Image.new("RGB", (300, 300))
     big.save("big.png")
     assert run_vrcodec("encode", "big.png", "-q", "0", *options).returncode == 0
-    command = [sys.executable, "-m", "vrcodec", "decode", "big.vrc", "-o", "-", *options,
-               "--format", "ppm"]
+    command = [
+        sys.executable,
+        "-m",
+        "vrcodec",
+        "decode",
+        "big.vrc",
+        "-o",
+        "-",
+        *options,
+        "--format",
+        "ppm",
+    ]
     with subprocess.Popen(
         command, env=vrcodec_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -425,7 +485,10 @@ def test_quick_commands_import_nothing_heavy(
     program = program.replace("main(prog", f"main({arguments!r}, prog")
     result = subprocess.run(
         [sys.executable, "-c", program, " ".join(heavy)],
-        env=vrcodec_environment, capture_output=True, text=True, timeout=60,
+        env=vrcodec_environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "[]"
@@ -529,9 +592,7 @@ def test_preserve_copies_permissions_and_times(
     for name in ("there.vrc", "back.png"):
         facts = (work / name).stat()
         assert (stat.S_IMODE(facts.st_mode), facts.st_mtime_ns) == (0o604, when), name
-    piped = run_vrcodec(
-        "encode", "-", "-o", "piped.vrc", *options, input=source.read_bytes()
-    )
+    piped = run_vrcodec("encode", "-", "-o", "piped.vrc", *options, input=source.read_bytes())
     assert piped.returncode == 0, piped.stderr
     assert (work / "piped.vrc").stat().st_mtime_ns > when
 
@@ -568,8 +629,15 @@ def test_where_nothing_can_be_written_nothing_is_lost(
         assert_one_error(result, f"{target}: {text}")
     with open("/dev/full", "wb") as full:
         result = run_vrcodec(
-            "encode", PICTURE, "-o", "-", "--weights", tiny_weights, capture_output=False,
-            stdout=full, stderr=subprocess.PIPE,
+            "encode",
+            PICTURE,
+            "-o",
+            "-",
+            "--weights",
+            tiny_weights,
+            capture_output=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
         )
     assert (result.returncode, result.stderr) == (1, b"Error: stdout: no space left on device\n")
     assert names(work) == before and not names(work / "folder")
@@ -586,7 +654,7 @@ def test_too_little_memory_is_one_line(
     program = f"""
 import resource, sys
 from pathlib import Path
-from vrcodec.codec import Codec
+from vrcodec.codec.codec import Codec
 from vrcodec.cli import main
 from PIL import Image
 Codec({str(tiny_weights)!r}, "cpu").encode(Image.new("RGB", (64, 64)))
@@ -597,8 +665,12 @@ sys.argv = ["vrcodec", "encode", {str(source)!r}, "--weights", {str(tiny_weights
 main()
 """
     result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False,
-        env=vrcodec_environment | {"OMP_NUM_THREADS": "1"}, timeout=120,
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=vrcodec_environment | {"OMP_NUM_THREADS": "1"},
+        timeout=120,
     )
     assert result.stderr == f"Error: {source}: out of memory\n"
     assert result.returncode == 1

@@ -20,8 +20,10 @@ import torch
 from conftest import MANY, RunVrcodec, Start, children, linux_only, picture, tree, wait_for
 from test_batch import Deadly
 
-from vrcodec import batch, cluster, storage
-from vrcodec.batch import Encoding, Task
+from vrcodec.batch import ray_engine as cluster
+from vrcodec.batch import run as batch
+from vrcodec.batch import storage
+from vrcodec.batch.run import Encoding, Task
 from vrcodec.errors import VrcodecError
 
 BUCKET = """
@@ -40,16 +42,18 @@ fsspec.register_implementation("bucket", Bucket)
 
 
 @pytest.fixture
-def ray(
-    vrcodec_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[object]:
+def ray(vrcodec_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """Ray with two CPUs and what it takes for a GPU, to which this process is connected."""
     path = [str(Path(__file__).parent), vrcodec_environment["PYTHONPATH"]]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     ray = pytest.importorskip("ray")
     ray.init(
-        "local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
+        "local",
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
         object_store_memory=100 << 20,
     )
     yield ray
@@ -77,8 +81,16 @@ def test_ray_makes_the_same_files_though_a_worker_dies(
     local, out = tmp_path / "local", tmp_path / "out"
     report, local_report = tmp_path / "report.json", tmp_path / "local.json"
     process = start(
-        "encode", f"file://{many}", "-o", f"file://{out}", "--engine", "ray", "--jobs", "2",
-        "--report", report,
+        "encode",
+        f"file://{many}",
+        "-o",
+        f"file://{out}",
+        "--engine",
+        "ray",
+        "--jobs",
+        "2",
+        "--report",
+        report,
     )
     wait_for(lambda: len(list(out.rglob("*.vrc"))) > 4, 200)
     workers = coders(process.pid)
@@ -99,8 +111,10 @@ def test_ray_makes_the_same_files_though_a_worker_dies(
     assert len(tree(out)) == MANY and tree(out) == tree(local)
     rows, local_rows = (
         [
-            row | {
-                "seconds": 0, "output": os.path.basename(row["output"]),
+            row
+            | {
+                "seconds": 0,
+                "output": os.path.basename(row["output"]),
                 "status": row["status"].replace("finished", "done"),
             }
             for row in json.loads(path.read_text())

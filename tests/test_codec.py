@@ -13,9 +13,9 @@ from PIL import Image
 
 import vrcodec
 from vrcodec import Codec
-from vrcodec.codec import conditioning_values
-from vrcodec.container import pack, unpack
-from vrcodec.metrics import psnr
+from vrcodec.bitstream.container import pack, unpack
+from vrcodec.codec.codec import conditioning_values
+from vrcodec.pictures.metrics import psnr
 
 PICTURES = Path(__file__).parent / "pictures"
 
@@ -121,8 +121,9 @@ def test_wrong_conditioning_hurts(codec: Codec) -> None:
     for other in (0.3, 0.7):
         wrong = codec.pixels(latents, conditioning_values(other))
         assert psnr(source, wrong[: source.shape[0], : source.shape[1]]) < reached - 1
-    header = dataclasses.replace(unpack(codec.encode(photo(), 0.5)).header,
-                                 conditioning=conditioning_values(0.8))
+    header = dataclasses.replace(
+        unpack(codec.encode(photo(), 0.5)).header, conditioning=conditioning_values(0.8)
+    )
     relabelled = pack(dataclasses.replace(unpack(codec.encode(photo(), 0.5)), header=header))
     with pytest.raises(vrcodec.CorruptError):
         codec.decode(relabelled)
@@ -162,8 +163,11 @@ def test_module_functions_share_the_released_codec(codec: Codec) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import vrcodec", "import vrcodec.container, vrcodec.weights",
-     "import vrcodec; vrcodec.info(open(r'{}', 'rb').read())"],
+    [
+        "import vrcodec",
+        "import vrcodec.bitstream.container, vrcodec.model.weights_file",
+        "import vrcodec; vrcodec.info(open(r'{}', 'rb').read())",
+    ],
 )
 def test_light_parts_need_no_torch(code: str, codec: Codec, tmp_path: Path) -> None:
     path = tmp_path / "a.vrc"

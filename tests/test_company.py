@@ -12,11 +12,12 @@ import torch
 from conftest import picture, tree
 from PIL import Image
 
-from vrcodec import batch, image_io
-from vrcodec.batch import Decoding, Encoding, Prepared, Settings
-from vrcodec.codec import Codec, conditioning_values
-from vrcodec.container import pack, unpack
+from vrcodec.batch import run as batch
+from vrcodec.batch.run import Decoding, Encoding, Prepared, Settings
+from vrcodec.bitstream.container import pack, unpack
+from vrcodec.codec.codec import Codec, conditioning_values
 from vrcodec.errors import VrcodecError
+from vrcodec.pictures import to_coded
 
 ROOM = 12
 BATCH_PIXELS = ROOM * 80 * 64
@@ -49,7 +50,7 @@ def computed(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_batches_are_always_full(codec: Codec, computed: list[int]) -> None:
     values = conditioning_values(0.7)
-    pictures = [image_io.to_coded(picture(number)) for number in range(ROOM + 2)]
+    pictures = [to_coded(picture(number)) for number in range(ROOM + 2)]
     files = codec.encode_pictures(pictures, values)
     assert computed == [ROOM, ROOM]
     images = codec.decode_pictures(files)
@@ -85,8 +86,7 @@ def test_only_equals_go_together(codec: Codec) -> None:
     values = conditioning_values(0.5)
     assert codec.encode_pictures([], values) == codec.decode_pictures([]) == []
     one, wide, grey = (
-        image_io.to_coded(image)
-        for image in (picture(1), picture(1, 73), picture(1).convert("L"))
+        to_coded(image) for image in (picture(1), picture(1, 73), picture(1).convert("L"))
     )
     for other in (wide, grey):
         with pytest.raises(ValueError, match="one size"):

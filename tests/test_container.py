@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrcodec.container import (
+from vrcodec.bitstream.container import (
     CONDITIONING_ONE,
     MAX_HEIGHT,
     MAX_WIDTH,
@@ -122,7 +122,10 @@ def test_layout_is_the_documented_one() -> None:
     data = raw_file(flags=GREY | EXTRAS, extras=b"\x03\x02\x05\x01\0", sections=b"eedzy")
     assert unpack(data) == Stream(
         Header(16, 16, "010203", (1 << 14,), grey=True),
-        b"z", (b"y",), 0, {Extra.EXIF: b"ee", Extra.DPI: b"d"},
+        b"z",
+        (b"y",),
+        0,
+        {Extra.EXIF: b"ee", Extra.DPI: b"d"},
     )
     assert pack(unpack(data)) == data
 
@@ -138,9 +141,16 @@ def test_describe() -> None:
     assert {name: bits[name] for name in sections} == sections
     assert sum(bits.values()) == 8 * len(pack(FULL))
     assert facts == {
-        "version": 1, "width": 2000, "height": 1500, "quality": 0.0,
-        "conditioning": [0, CONDITIONING_ONE], "weights_id": "ffee00", "grey": True,
-        "sixteen_bit": True, "bytes": len(pack(FULL)), "bpp": 8 * len(pack(FULL)) / 3_000_000,
+        "version": 1,
+        "width": 2000,
+        "height": 1500,
+        "quality": 0.0,
+        "conditioning": [0, CONDITIONING_ONE],
+        "weights_id": "ffee00",
+        "grey": True,
+        "sixteen_bit": True,
+        "bytes": len(pack(FULL)),
+        "bpp": 8 * len(pack(FULL)) / 3_000_000,
     }
 
 
@@ -260,8 +270,14 @@ def test_a_huge_picture_of_empty_sections_parses_in_little_memory() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"width": 0}, {"width": MAX_WIDTH + 1}, {"height": MAX_HEIGHT + 1}, {"conditioning": ()},
-     {"conditioning": (-1,)}, {"conditioning": (0,) * 9}],
+    [
+        {"width": 0},
+        {"width": MAX_WIDTH + 1},
+        {"height": MAX_HEIGHT + 1},
+        {"conditioning": ()},
+        {"conditioning": (-1,)},
+        {"conditioning": (0,) * 9},
+    ],
 )
 def test_impossible_headers_cannot_be_made(change: dict[str, object]) -> None:
     with pytest.raises(CorruptError):

@@ -24,7 +24,9 @@ def _run(action: str, weights: Path, kind: str, *paths: Path) -> None:
     threads, layout, environment = KINDS[kind]
     subprocess.run(
         [sys.executable, TESTS / "determinism_worker.py", action, weights, threads, layout, *paths],
-        env=os.environ | {"PYTHONPATH": str(TESTS.parent)} | environment, check=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(TESTS.parent)} | environment,
+        check=True,
+        timeout=300,
     )
 
 

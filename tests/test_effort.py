@@ -10,10 +10,10 @@ import pytest
 from conftest import RunVrcodec
 from PIL import Image
 
-from vrcodec import image_io
-from vrcodec.codec import Codec, conditioning_values
-from vrcodec.metrics import squared_error
-from vrcodec.rate_control import Measure, Target, encode_to_target
+from vrcodec.codec.codec import Codec, conditioning_values
+from vrcodec.codec.targets import Measure, Target, encode_to_target
+from vrcodec.pictures import CodedPicture, to_coded
+from vrcodec.pictures.metrics import squared_error
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def codec(tiny_weights: Path) -> Codec:
     return Codec(tiny_weights, "cpu")
 
 
-def cost(codec: Codec, picture: image_io.CodedPicture, quality: float, effort: int) -> float:
+def cost(codec: Codec, picture: CodedPicture, quality: float, effort: int) -> float:
     """Bits and errors of a file, at the price the dial pays there."""
     conditioning = conditioning_values(quality)
     data = codec.encode_picture(picture, conditioning, effort)
@@ -32,7 +32,7 @@ def cost(codec: Codec, picture: image_io.CodedPicture, quality: float, effort: i
 
 @pytest.mark.parametrize("quality", [0.2, 0.8])
 def test_more_effort_costs_less(codec: Codec, pictures: Path, quality: float) -> None:
-    picture = image_io.to_coded(Image.open(pictures / "macaw.png"))
+    picture = to_coded(Image.open(pictures / "macaw.png"))
     costs = [cost(codec, picture, quality, effort) for effort in (0, 2, 5)]
     assert costs[1] < 0.995 * costs[0]
     assert costs[2] < costs[1]
@@ -49,7 +49,7 @@ def test_more_effort_costs_less(codec: Codec, pictures: Path, quality: float) ->
 )
 @pytest.mark.parametrize("quality", [0.0, 1.0])
 def test_odd_pictures_never_cost_more(codec: Codec, picture: Image.Image, quality: float) -> None:
-    coded = image_io.to_coded(picture)
+    coded = to_coded(picture)
     assert cost(codec, coded, quality, 3) <= 1.002 * cost(codec, coded, quality, 0)
     assert codec.decode(codec.encode(picture, quality, effort=3)).mode == picture.mode
 
@@ -58,7 +58,7 @@ def test_tiles_are_refined_each_for_itself(codec: Codec, tiny_weights: Path) -> 
     """What a tile changes no neighbour sees, so that tiles gain almost as much as the whole."""
     random = np.random.default_rng(5)
     small = Image.fromarray(random.integers(0, 256, (30, 40, 3), np.uint8))
-    picture = image_io.to_coded(small.resize((640, 480), Image.Resampling.BICUBIC))
+    picture = to_coded(small.resize((640, 480), Image.Resampling.BICUBIC))
     tiled = Codec(tiny_weights, "cpu")
     tiled.tile_side = 16
     plain, whole = (cost(codec, picture, 0.5, effort) for effort in (0, 3))
@@ -96,8 +96,18 @@ def test_effort_is_a_setting_of_a_folder(
     statuses = []
     for effort in ("0", "3", "3"):
         result = run_vrcodec(
-            "encode", tmp_path / "in", "-o", tmp_path / "out", "--weights", tiny_weights,
-            "--jobs", "1", "--effort", effort, "--report", tmp_path / "report.csv",
+            "encode",
+            tmp_path / "in",
+            "-o",
+            tmp_path / "out",
+            "--weights",
+            tiny_weights,
+            "--jobs",
+            "1",
+            "--effort",
+            effort,
+            "--report",
+            tmp_path / "report.csv",
         )
         assert result.returncode == 0, result.stderr
         (row,) = csv.DictReader((tmp_path / "report.csv").read_text().splitlines())
@@ -107,7 +117,7 @@ def test_effort_is_a_setting_of_a_folder(
 
 @pytest.mark.parametrize("limit", [3000, 6000])
 def test_sizes_are_kept_to(codec: Codec, pictures: Path, limit: int) -> None:
-    picture = image_io.to_coded(Image.open(pictures / "macaw.png"))
+    picture = to_coded(Image.open(pictures / "macaw.png"))
     result = encode_to_target(codec, picture, Target(Measure.SIZE, limit), effort=2)
     assert 0.97 * limit <= len(result.data) == result.achieved <= limit
     value = conditioning_values(result.quality)
@@ -115,7 +125,7 @@ def test_sizes_are_kept_to(codec: Codec, pictures: Path, limit: int) -> None:
 
 
 def test_fidelity_is_reached(codec: Codec, pictures: Path) -> None:
-    picture = image_io.to_coded(Image.open(pictures / "macaw.png"))
+    picture = to_coded(Image.open(pictures / "macaw.png"))
     target = Target(Measure.PSNR, 34)
     plain = encode_to_target(codec, picture, target)
     refined = encode_to_target(codec, picture, target, effort=5)

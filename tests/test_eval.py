@@ -18,7 +18,7 @@ from vrcodec import Codec
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation import bjontegaard, other_codecs
 from vrcodec.evaluation.evaluate import Evaluation, Notebook, Setup, Task
-from vrcodec.metrics import ms_ssim, psnr, ssimulacra2
+from vrcodec.pictures.metrics import ms_ssim, psnr, ssimulacra2
 
 
 def rows_of(report: Path) -> list[dict[str, str]]:
@@ -30,7 +30,8 @@ def test_figures_are_those_of_real_files(
     eval_report: Path, tiny_weights: Path, pictures: Path
 ) -> None:
     (row,) = (
-        row for row in rows_of(eval_report)
+        row
+        for row in rows_of(eval_report)
         if (row["picture"], row["codec"], row["quality"]) == ("macaw.png", "vrcodec", "0.5")
     )
     image = Image.open(pictures / "macaw.png").convert("RGB")
@@ -48,7 +49,9 @@ def test_figures_are_those_of_real_files(
 
 def test_curves_have_the_layout_of_compressai(eval_report: Path) -> None:
     assert {path.name for path in (eval_report / "curves").iterdir()} == {
-        "vrcodec.json", "jpeg.json", "jxl.json"
+        "vrcodec.json",
+        "jpeg.json",
+        "jxl.json",
     }
     for name in ("vrcodec", "jpeg"):
         curve = json.loads((eval_report / "curves" / f"{name}.json").read_text())
@@ -56,12 +59,16 @@ def test_curves_have_the_layout_of_compressai(eval_report: Path) -> None:
         results = curve["results"]
         rows = [row for row in rows_of(eval_report) if row["codec"] == name]
         for key, column in (
-            ("bpp", "bpp"), ("psnr-rgb", "psnr"), ("ms-ssim-rgb", "ms_ssim"),
-            ("encoding_time", "encode_seconds"), ("decoding_time", "decode_seconds"),
+            ("bpp", "bpp"),
+            ("psnr-rgb", "psnr"),
+            ("ms-ssim-rgb", "ms_ssim"),
+            ("encoding_time", "encode_seconds"),
+            ("decoding_time", "decode_seconds"),
         ):
             assert len(results[key]) == len(results["quality"])
             values = [
-                float(row[column]) for row in rows
+                float(row[column])
+                for row in rows
                 if row[column] and float(row["quality"]) == results["quality"][0]
             ]
             assert results[key][0] == pytest.approx(sum(values) / len(values))
@@ -73,13 +80,22 @@ def test_two_processes_measure_the_same_beside_another_curve(
 ) -> None:
     shutil.copy(pictures / "macaw.png", tmp_path)
     result = run_vrcodec(
-        "eval", tmp_path, "--weights", tiny_weights, "--qualities", "0,1", "--jobs", "2",
-        "--anchors", eval_report / "curves" / "jpeg.json",
+        "eval",
+        tmp_path,
+        "--weights",
+        tiny_weights,
+        "--qualities",
+        "0,1",
+        "--jobs",
+        "2",
+        "--anchors",
+        eval_report / "curves" / "jpeg.json",
     )
     assert result.returncode == 0, result.stderr
     lines = result.stdout.decode().splitlines()
     wanted = [
-        round(float(row["bpp"]), 4) for row in rows_of(eval_report)
+        round(float(row["bpp"]), 4)
+        for row in rows_of(eval_report)
         if (row["picture"], row["codec"]) == ("macaw.png", "vrcodec") and row["quality"] != "0.5"
     ]
     at = next(i for i, line in enumerate(lines) if line.startswith("quality"))
@@ -113,7 +129,9 @@ def test_the_same_command_goes_on(
     assert result.returncode == 0, result.stderr
     whole = notebook.read_bytes()
     assert whole.startswith(kept)
-    assert whole[len(kept):].count(b'{"key": "point') == missing == whole[len(kept):].count(b"key")
+    assert (
+        whole[len(kept) :].count(b'{"key": "point') == missing == whole[len(kept) :].count(b"key")
+    )
     before, after = rows_of(eval_report), rows_of(report)
     for column in ("picture", "codec", "quality", "bytes", "psnr"):
         assert [row[column] for row in after] == [row[column] for row in before]
@@ -176,7 +194,12 @@ def test_a_codec_that_is_not_installed_is_named_with_its_package(
     (tmp_path / "pillow_jxl.py").write_text("raise ImportError")
     path = os.pathsep.join((str(tmp_path), vrcodec_environment["PYTHONPATH"]))
     result = run_vrcodec(
-        "eval", pictures, "--compare", "jpeg,jxl", "-o", tmp_path / "report",
+        "eval",
+        pictures,
+        "--compare",
+        "jpeg,jxl",
+        "-o",
+        tmp_path / "report",
         env=vrcodec_environment | {"PYTHONPATH": path},
     )
     assert result.returncode == 1
@@ -185,22 +208,33 @@ def test_a_codec_that_is_not_installed_is_named_with_its_package(
     assert not (tmp_path / "report").exists()
 
 
-@pytest.mark.parametrize(("arguments", "code", "text"), [
-    (("--compare", "jpeg,gif"), 1, "no codec is called 'gif'; known are jpeg, webp"),
-    (("--qualities", "0,1.5"), 2, "'0,1.5' is not a list such as"),
-    (("--anchors", "{here}/notes.txt"), 1, "notes.txt: holds no rate-distortion curves"),
-    (("-o", "{here}"), 1, "holds other files; name a new folder"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("--compare", "jpeg,gif"), 1, "no codec is called 'gif'; known are jpeg, webp"),
+        (("--qualities", "0,1.5"), 2, "'0,1.5' is not a list such as"),
+        (("--anchors", "{here}/notes.txt"), 1, "notes.txt: holds no rate-distortion curves"),
+        (("-o", "{here}"), 1, "holds other files; name a new folder"),
+    ],
+)
 def test_wrong_usage_is_one_line(
-    run_vrcodec: RunVrcodec, pictures: Path, tiny_weights: Path, tmp_path: Path,
-    arguments: tuple[str, ...], code: int, text: str,
+    run_vrcodec: RunVrcodec,
+    pictures: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    text: str,
 ) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     shutil.copy(pictures / "hibiscus.png", folder)
     (tmp_path / "notes.txt").write_text('{"a": 1}')
     result = run_vrcodec(
-        "eval", folder, "--weights", tiny_weights,
+        "eval",
+        folder,
+        "--weights",
+        tiny_weights,
         *(argument.format(here=tmp_path) for argument in arguments),
     )
     assert result.returncode == code

@@ -15,8 +15,14 @@ pytestmark = pytest.mark.skipif(
     not CHROMIUM, reason="the report is NOT tested in a browser: chromium is not installed"
 )
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 
 
@@ -35,8 +41,14 @@ def page(browser: sync_api.Browser, eval_report: Path) -> Iterator[sync_api.Page
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url) if not
-            request.url.startswith(("file:", "data:")) else None)
+    page.on(
+        "request",
+        lambda request: (
+            complaints.append(request.url)
+            if not request.url.startswith(("file:", "data:"))
+            else None
+        ),
+    )
     page.goto((eval_report / "report.html").as_uri())
     yield page
     assert complaints == []
@@ -86,8 +98,10 @@ def test_the_line_between_two_pictures_moves(page: sync_api.Page) -> None:
 
     def seen() -> float:
         clip = left.evaluate("image => getComputedStyle(image).clipPath")
-        cut = float(clip.split("calc(100% - ")[1].split("%")[0]) if "calc" in clip else (
-            100 - float(clip.split()[1].rstrip("%"))
+        cut = (
+            float(clip.split("calc(100% - ")[1].split("%")[0])
+            if "calc" in clip
+            else (100 - float(clip.split()[1].rstrip("%")))
         )
         assert split.evaluate("slider => Number(slider.value)") == cut
         return cut
@@ -136,9 +150,9 @@ def test_pairs_have_the_same_size_and_can_be_enlarged(page: sync_api.Page) -> No
     assert before > 0
     pane.focus()
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("([pane, x]) => pane.scrollLeft < x", arg=[
-        pane.element_handle(), before
-    ])
+    page.wait_for_function(
+        "([pane, x]) => pane.scrollLeft < x", arg=[pane.element_handle(), before]
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from reference_decoder import convolve, interpolate, pixel_shuffle, scale_indexes
 from torch import Tensor
 
-from vrcodec.container import CONDITIONING_ONE
+from vrcodec.bitstream.container import CONDITIONING_ONE
 from vrcodec.errors import WeightsError
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.entropy_model import ScalePath
@@ -21,7 +21,13 @@ from vrcodec.model.fixed_point import EXACT, FixedPointLayer, FixedPointScalePat
 
 CONFIG = ModelConfig(
     lambda_ranges=((0.001, 0.1), (0.01, 1.0)),
-    width8=4, width16=4, core=4, hyper=12, hyper_width=8, context_width=4, film_width=4,
+    width8=4,
+    width16=4,
+    core=4,
+    hyper=12,
+    hyper_width=8,
+    context_width=4,
+    film_width=4,
 )
 ANCHOR = CONDITIONING_ONE // 8
 CONDITIONINGS = [
@@ -137,7 +143,9 @@ def cancelling_path(seed: int) -> FixedPointScalePath:
     path = FixedPointScalePath.from_float(float_path(seed, gain=1.5, bias=2))
     weight = path.layers[0].weight
     huge = torch.randint(
-        0, 1 << 33, (len(weight), CONFIG.hyper // 2),
+        0,
+        1 << 33,
+        (len(weight), CONFIG.hyper // 2),
         generator=torch.Generator().manual_seed(seed),
     )
     weight[:, 0::2, 0, 0] += huge
@@ -151,9 +159,7 @@ def cancelling() -> tuple[FixedPointScalePath, Tensor, NDArray[np.int64]]:
     path = cancelling_path(11)
     z = random_z(11, spread=60, size=(9, 11))
     z[1::2] = z[0::2]
-    expected = scale_indexes(
-        z.numpy().astype(np.int64), list(CONDITIONINGS[3]), arrays(path)
-    )
+    expected = scale_indexes(z.numpy().astype(np.int64), list(CONDITIONINGS[3]), arrays(path))
     assert len(np.unique(expected)) == SCALE_LEVELS
     return path, z, expected
 
@@ -181,10 +187,12 @@ def test_any_memory_layout(
 ) -> None:
     path, z, expected = cancelling
     strided = z.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    channels_last = FixedPointScalePath([
-        FixedPointLayer(layer.weight.contiguous(memory_format=torch.channels_last), layer.bias)
-        for layer in path.layers
-    ])
+    channels_last = FixedPointScalePath(
+        [
+            FixedPointLayer(layer.weight.contiguous(memory_format=torch.channels_last), layer.bias)
+            for layer in path.layers
+        ]
+    )
     assert not strided.is_contiguous()
     for variant, argument in ((path, strided), (channels_last, z), (channels_last, strided)):
         assert np.array_equal(variant.indexes(argument, CONDITIONINGS[3]).numpy(), expected)

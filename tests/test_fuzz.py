@@ -31,11 +31,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from reference_decoder import Cursor
+from vrcodec.coding import symbols
 
 import vrcodec
-from vrcodec.codec import Codec
-from vrcodec.coding import symbols
-from vrcodec.container import (
+from vrcodec.bitstream.container import (
     CONDITIONING_ONE,
     Extra,
     Header,
@@ -44,8 +43,9 @@ from vrcodec.container import (
     pack,
     unpack,
 )
+from vrcodec.codec.codec import Codec
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "vrcodec" / "data" / "golden"
 CASES = 3000
 HOSTILE_CASES = 200
 SECONDS_PER_CASE = 15
@@ -127,8 +127,11 @@ def _field(rng: random.Random, data: bytes) -> bytes:
     if rng.random() < 0.4:
         moved = rng.randint(-other_value, value)
         return (
-            data[:start] + _varint(value - moved) + data[end:other_start]
-            + _varint(other_value + moved) + data[other_end:]
+            data[:start]
+            + _varint(value - moved)
+            + data[end:other_start]
+            + _varint(other_value + moved)
+            + data[other_end:]
         )
     new = rng.choice([0, 1, value + 1, 2 * value, 255, 1 << 24, rng.getrandbits(35)])
     return data[:start] + _varint(new) + data[end:]
@@ -196,17 +199,19 @@ def _header(rng: random.Random, data: bytes) -> bytes:
         stream = dataclasses.replace(stream, z=b"", y=(b"",))
     header = stream.header
     side = rng.choice([1, 16, 17, 255, 1000])
-    change = rng.choice([
-        {"width": header.width + rng.choice([-1, 1])},
-        {"height": header.height + 1},
-        {"width": side, "height": rng.choice([1, 33, 1000])},
-        {"width": 1000, "height": 1000},
-        {"width": 1000, "height": 2000},
-        {"conditioning": (rng.randint(0, CONDITIONING_ONE),)},
-        {"conditioning": tuple(rng.choices(range(CONDITIONING_ONE), k=rng.randint(2, 8)))},
-        {"grey": not header.grey},
-        {"sixteen_bit": not header.sixteen_bit},
-    ])
+    change = rng.choice(
+        [
+            {"width": header.width + rng.choice([-1, 1])},
+            {"height": header.height + 1},
+            {"width": side, "height": rng.choice([1, 33, 1000])},
+            {"width": 1000, "height": 1000},
+            {"width": 1000, "height": 2000},
+            {"conditioning": (rng.randint(0, CONDITIONING_ONE),)},
+            {"conditioning": tuple(rng.choices(range(CONDITIONING_ONE), k=rng.randint(2, 8)))},
+            {"grey": not header.grey},
+            {"sixteen_bit": not header.sixteen_bit},
+        ]
+    )
     return pack(dataclasses.replace(stream, header=dataclasses.replace(header, **change)))
 
 
@@ -233,12 +238,14 @@ def hostile_case(number: int, codec: Codec) -> bytes:
     crc = SymbolsCrc()
     crc.update(z)
     crc.update(y)
-    return pack(Stream(
-        header,
-        symbols.encode(z.ravel(), z_numbers, codec.weights.z_tables),
-        (symbols.encode(y, y_numbers, codec.weights.y_tables),),
-        crc.value,
-    ))
+    return pack(
+        Stream(
+            header,
+            symbols.encode(z.ravel(), z_numbers, codec.weights.z_tables),
+            (symbols.encode(y, y_numbers, codec.weights.y_tables),),
+            crc.value,
+        )
+    )
 
 
 @dataclasses.dataclass
@@ -333,7 +340,9 @@ def test_damaged_files_are_decoded_or_refused() -> None:
     done = subprocess.run(
         [sys.executable, __file__],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        capture_output=True, text=True, timeout=600,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stderr[-4000:]}"
     report = Report(**json.loads(done.stdout))
@@ -344,7 +353,12 @@ def test_damaged_files_are_decoded_or_refused() -> None:
     assert report.reached_pixels >= 100
     assert report.hostile == HOSTILE_CASES
     assert set(report.outcomes) >= {
-        "decoded", "NotVrcError", "TruncatedError", "CorruptError", "FormatError", "PictureError",
+        "decoded",
+        "NotVrcError",
+        "TruncatedError",
+        "CorruptError",
+        "FormatError",
+        "PictureError",
     }
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from reference_decoder import decode_symbols
 
-from vrcodec.codec import Codec
-from vrcodec.container import Header, Stream, pack, unpack
+from vrcodec.bitstream.container import Header, Stream, pack, unpack
+from vrcodec.codec.codec import Codec
 from vrcodec.selftest import GOLDEN, symbols_digest
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "vrcodec" / "data" / "golden"
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from vrcodec import image_io
-from vrcodec.container import Extra
+from vrcodec.bitstream.container import Extra
 from vrcodec.errors import CorruptError, PictureError
+from vrcodec.pictures import FORMATS, coded, from_coded, open_picture, save_picture, to_coded
 
 ORIENTATION = ExifTags.Base.Orientation
 RNG = np.random.default_rng(20)
@@ -36,12 +36,12 @@ def fake_profile(space: bytes) -> bytes:
 
 
 def round_trip(image: Image.Image, strip: bool = False) -> Image.Image:
-    coded = image_io.to_coded(image, strip)
-    return image_io.from_coded(coded.pixels, coded.grey, coded.extras)
+    coded = to_coded(image, strip)
+    return from_coded(coded.pixels, coded.grey, coded.extras)
 
 
 def reopened(image: Image.Image, format: str) -> Image.Image:
-    result = Image.open(io.BytesIO(image_io.save_picture(image, format)))
+    result = Image.open(io.BytesIO(save_picture(image, format)))
     result.load()
     return result
 
@@ -82,7 +82,7 @@ def png_bytes(colour_type: int, depth: int, samples: bytes, size: tuple[int, int
 def test_every_mode_is_read_as_pillow_reads_it(
     mode: str, back: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_io, "_STRIP_PIXELS", 100)
+    monkeypatch.setattr(coded, "_STRIP_PIXELS", 100)
     through = {"La": "LA", "LA": "LA", "RGBa": "RGBA", "RGBA": "RGBA", "PA": "P"}.get(mode, "RGB")
     image = noise(through).convert(mode)
     if mode == "PA":
@@ -102,18 +102,18 @@ def test_every_mode_is_read_as_pillow_reads_it(
 
 
 def test_grey_is_coded_as_three_equal_channels_and_averaged_back() -> None:
-    coded = image_io.to_coded(noise("L"))
+    coded = to_coded(noise("L"))
     assert coded.grey and coded.pixels.flags.c_contiguous
     assert (coded.pixels == coded.pixels[..., :1]).all()
     nearly = np.array([[[10, 10, 11], [10, 11, 11], [255, 255, 255], [0, 0, 1]]], np.uint8)
-    assert np.asarray(image_io.from_coded(nearly, True, {})).tolist() == [[10, 11, 255, 0]]
+    assert np.asarray(from_coded(nearly, True, {})).tolist() == [[10, 11, 255, 0]]
 
 
 def test_grey_palette_is_grey_unless_its_profile_is_for_colour() -> None:
     image = noise("L").convert("P")
-    assert image_io.to_coded(image).grey
+    assert to_coded(image).grey
     image.info["icc_profile"] = SRGB
-    coded = image_io.to_coded(image)
+    coded = to_coded(image)
     assert not coded.grey and coded.extras[Extra.ICC] == SRGB
 
 
@@ -123,7 +123,7 @@ def test_sixteen_bit_grey_is_rounded_to_eight(mode: str) -> None:
     values[0, :4] = 0, 65535, 128, 129
     order = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4"}[mode]
     image = Image.frombytes(mode, (7, 5), values.astype(order).tobytes())
-    coded = image_io.to_coded(image)
+    coded = to_coded(image)
     assert coded.grey and coded.sixteen_bit
     assert np.array_equal(coded.pixels[..., 0], np.rint(values / 257).astype(np.uint8))
     assert any("8 bits" in note for note in coded.notes)
@@ -144,19 +144,19 @@ def test_floating_point_takes_the_smallest_usual_range(
     values: list[float], expected: list[int]
 ) -> None:
     image = Image.fromarray(np.array([values], np.float32))
-    assert image_io.to_coded(image).pixels[0, :, 1].tolist() == expected
+    assert to_coded(image).pixels[0, :, 1].tolist() == expected
 
 
 def test_depth_and_frames_of_files_are_noticed(pictures: Path) -> None:
     deep_rgb = b"P6 2 1 65535\n" + bytes(range(12))
-    coded = image_io.to_coded(image_io.open_picture(deep_rgb, "deep.ppm"))
+    coded = to_coded(open_picture(deep_rgb, "deep.ppm"))
     assert coded.sixteen_bit and not coded.grey
     deep_grey_alpha = png_bytes(4, 16, bytes.fromhex("aaaa8000bbbb7fff"), (2, 1))
-    coded = image_io.to_coded(image_io.open_picture(deep_grey_alpha, "deep.png"))
+    coded = to_coded(open_picture(deep_grey_alpha, "deep.png"))
     assert coded.sixteen_bit and coded.grey and coded.alpha is not None
     assert coded.pixels.tolist() == [[[0xAA] * 3, [0xBB] * 3]]
     animated = pictures / "bad" / "apng_mode_16bit.png"
-    coded = image_io.to_coded(image_io.open_picture(animated, animated.name))
+    coded = to_coded(open_picture(animated, animated.name))
     assert coded.sixteen_bit
     assert "first of 3 frames" in coded.notes
 
@@ -176,7 +176,7 @@ def test_transparency_keys_become_alpha(
     image: Image.Image, key: object, transparent: list[int]
 ) -> None:
     image.info["transparency"] = key
-    alpha = image_io.to_coded(image).alpha
+    alpha = to_coded(image).alpha
     assert alpha is not None
     assert np.flatnonzero(alpha[0] == 0).tolist() == transparent
 
@@ -185,9 +185,9 @@ def test_alpha_comes_back_exactly_and_simple_alpha_is_cheap() -> None:
     image = noise("RGB", 200, 200)
     disc = np.hypot(*(np.mgrid[:200, :200] - 100)) < 80
     image.putalpha(Image.fromarray((255 * disc).astype(np.uint8)))
-    coded = image_io.to_coded(image)
+    coded = to_coded(image)
     assert len(coded.extras[Extra.ALPHA]) < 600
-    result = np.asarray(image_io.from_coded(coded.pixels, coded.grey, coded.extras))
+    result = np.asarray(from_coded(coded.pixels, coded.grey, coded.extras))
     assert np.array_equal(result[..., 3] == 255, disc)
     assert np.array_equal(coded.pixels[disc], np.asarray(image)[disc][:, :3])
     assert coded.pixels[~disc].std() < 0.5 * np.asarray(image)[~disc][:, :3].std()
@@ -209,8 +209,8 @@ def test_wholly_transparent_picture_survives() -> None:
     [
         b"",
         b"garbage",
-        image_io._pack_alpha(np.zeros((8, 9), np.uint8)),
-        image_io._pack_alpha(np.asarray(noise("L", 8, 9)))[:80],
+        coded._pack_alpha(np.zeros((8, 9), np.uint8)),
+        coded._pack_alpha(np.asarray(noise("L", 8, 9)))[:80],
         png_bytes(2, 8, bytes(3 * 72), (8, 9)),
         png_bytes(0, 8, b"", (2_000_000_000, 2_000_000_000)),
     ],
@@ -218,12 +218,12 @@ def test_wholly_transparent_picture_survives() -> None:
 )
 def test_bad_alpha_section_is_corrupt(section: bytes) -> None:
     with pytest.raises(CorruptError, match="alpha"):
-        image_io.from_coded(np.zeros((9, 8, 3), np.uint8), False, {Extra.ALPHA: section})
+        from_coded(np.zeros((9, 8, 3), np.uint8), False, {Extra.ALPHA: section})
 
 
 def test_bad_resolution_section_is_corrupt() -> None:
     with pytest.raises(CorruptError):
-        image_io.from_coded(np.zeros((1, 1, 3), np.uint8), False, {Extra.DPI: b"72"})
+        from_coded(np.zeros((1, 1, 3), np.uint8), False, {Extra.DPI: b"72"})
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -254,7 +254,7 @@ def test_orientation_in_xmp_alone_is_applied_once() -> None:
 
 def test_other_bytes_of_exif_stay_as_they_are(pictures: Path) -> None:
     path = pictures / "bad" / "hopper_orientation_6.jpg"
-    image = image_io.open_picture(path, path.name)
+    image = open_picture(path, path.name)
     before, after = image.info["exif"], round_trip(image).info["exif"]
     assert len(before) == len(after)
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
@@ -282,7 +282,7 @@ def test_damaged_exif_does_not_stop_a_picture(exif: bytes) -> None:
 def test_profile_is_kept_only_where_it_fits(mode: str, space: bytes, kept: bool) -> None:
     image = noise(mode)
     image.info["icc_profile"] = fake_profile(space)
-    coded = image_io.to_coded(image)
+    coded = to_coded(image)
     assert (Extra.ICC in coded.extras) == kept
     assert any("ICC" in note for note in coded.notes) == (not kept)
 
@@ -290,7 +290,7 @@ def test_profile_is_kept_only_where_it_fits(mode: str, space: bytes, kept: bool)
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff", "avif"])
 def test_metadata_reaches_the_written_picture(format: str, pictures: Path) -> None:
     path = pictures / "bad" / "rgb.jpg"
-    source = image_io.open_picture(path, path.name)
+    source = open_picture(path, path.name)
     result = reopened(round_trip(source), format)
     assert result.info["icc_profile"] == source.info["icc_profile"]
     assert result.info["xmp"].startswith(source.info["xmp"][:200])
@@ -306,12 +306,12 @@ def test_metadata_reaches_the_written_picture(format: str, pictures: Path) -> No
 
 def test_strip_leaves_only_what_is_seen(pictures: Path) -> None:
     path = pictures / "bad" / "rgb.jpg"
-    image = image_io.open_picture(path, path.name)
-    assert not image_io.to_coded(image, strip=True).extras
+    image = open_picture(path, path.name)
+    assert not to_coded(image, strip=True).extras
     turned = pictures / "bad" / "hopper_orientation_6.jpg"
-    image = image_io.open_picture(turned, turned.name)
+    image = open_picture(turned, turned.name)
     upright = np.asarray(image.transpose(Image.ROTATE_270))
-    assert np.array_equal(image_io.to_coded(image, strip=True).pixels, upright)
+    assert np.array_equal(to_coded(image, strip=True).pixels, upright)
 
 
 def test_tiff_keeps_what_describes_the_picture_and_not_its_storage() -> None:
@@ -320,7 +320,7 @@ def test_tiff_keeps_what_describes_the_picture_and_not_its_storage() -> None:
     exif[ExifTags.Base.Artist] = "A. Nonymous"
     exif[ExifTags.IFD.Exif] = {ExifTags.Base.ExposureTime: 0.25}
     noise("RGB").save(buffer, "TIFF", exif=exif.tobytes(), dpi=(150, 150))
-    result = round_trip(image_io.open_picture(buffer.getvalue(), "x.tif"))
+    result = round_trip(open_picture(buffer.getvalue(), "x.tif"))
     kept = result.getexif()
     assert kept[ExifTags.Base.Artist] == "A. Nonymous"
     assert kept.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime] == 0.25
@@ -336,13 +336,13 @@ def test_size_in_exif_does_not_spoil_a_tiff() -> None:
     assert np.array_equal(np.asarray(reopened(round_trip(image), "tiff")), np.asarray(image))
 
 
-@pytest.mark.parametrize("format", image_io.FORMATS)
+@pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_pictures_are_written_in_every_format(format: str, mode: str) -> None:
     image = noise(mode)
     if mode.endswith("A") and format in {"jpeg", "bmp", "ppm"}:
         with pytest.raises(PictureError, match="cannot hold transparency"):
-            image_io.save_picture(image, format)
+            save_picture(image, format)
         return
     result = reopened(image, format).convert(mode)
     assert result.size == image.size
@@ -356,13 +356,13 @@ def test_pictures_are_written_in_every_format(format: str, mode: str) -> None:
 
 def test_impossible_pictures_to_write_are_one_line() -> None:
     with pytest.raises(PictureError, match="unknown format 'gif'; known are png, jpeg"):
-        image_io.save_picture(noise("L"), "gif")
+        save_picture(noise("L"), "gif")
     with pytest.raises(PictureError, match="too large for WEBP"):
-        image_io.save_picture(Image.new("L", (16384, 1)), "webp")
+        save_picture(Image.new("L", (16384, 1)), "webp")
     long_xmp = noise("L")
     long_xmp.info["xmp"] = bytes(70_000)
     with pytest.raises(PictureError, match="cannot be written as JPEG: XMP data is too long"):
-        image_io.save_picture(long_xmp, "jpeg")
+        save_picture(long_xmp, "jpeg")
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_unreadable_pictures_are_one_line_with_their_name(
     name: str, what: str, pictures: Path
 ) -> None:
     with pytest.raises(PictureError, match=what) as caught:
-        image_io.open_picture(pictures / "bad" / name, "NAME")
+        open_picture(pictures / "bad" / name, "NAME")
     text = str(caught.value)
     assert text.startswith("NAME: ") and "\n" not in text
 
@@ -390,12 +390,12 @@ def test_unreadable_pictures_are_one_line_with_their_name(
 def test_size_is_checked_before_pixels_are_decoded() -> None:
     declared = png_bytes(0, 8, b"", (30_000, 30_000))
     with pytest.raises(PictureError, match="30000x30000 is more than 800,000,000 pixels"):
-        image_io.open_picture(declared, "x.png", max_pixels=800_000_000)
+        open_picture(declared, "x.png", max_pixels=800_000_000)
     picture = io.BytesIO()
     noise("L").save(picture, "PNG")
     with pytest.raises(PictureError, match="29x23 is more than 666 pixels"):
-        image_io.open_picture(picture.getvalue(), "x.png", max_pixels=666)
-    assert image_io.open_picture(picture.getvalue(), "x.png", max_pixels=667).size == (29, 23)
+        open_picture(picture.getvalue(), "x.png", max_pixels=666)
+    assert open_picture(picture.getvalue(), "x.png", max_pixels=667).size == (29, 23)
     assert Image.MAX_IMAGE_PIXELS == 89478485
 
 
@@ -405,14 +405,14 @@ def test_pictures_come_from_pipes_too(pictures: Path) -> None:
     feeder = threading.Thread(target=lambda: (os.write(writing, data), os.close(writing)))
     feeder.start()
     with open(reading, "rb") as stream:
-        assert image_io.open_picture(stream, "stdin").size == (100, 100)
+        assert open_picture(stream, "stdin").size == (100, 100)
     feeder.join()
 
 
 def test_postscript_is_not_run() -> None:
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     with pytest.raises(PictureError, match="PostScript"):
-        image_io.open_picture(program, "x.eps")
+        open_picture(program, "x.eps")
 
 
 def test_hostile_pictures_need_little_memory(
@@ -421,9 +421,9 @@ def test_hostile_pictures_need_little_memory(
     program = (
         "import resource, sys; from pathlib import Path;"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30));"
-        "from vrcodec import image_io, VrcodecError\n"
+        "from vrcodec import VrcodecError; from vrcodec.pictures import open_picture, to_coded\n"
         "for path in map(Path, sys.argv[1:]):\n"
-        "    try: image_io.to_coded(image_io.open_picture(path, path.name)); print('read')\n"
+        "    try: to_coded(open_picture(path, path.name)); print('read')\n"
         "    except VrcodecError as error: print(error)\n"
     )
     paths = sorted(map(str, (pictures / "bad").iterdir()))
@@ -442,4 +442,4 @@ def test_hostile_pictures_need_little_memory(
 
 def test_picture_without_pixels_is_refused() -> None:
     with pytest.raises(PictureError):
-        image_io.to_coded(Image.new("RGB", (0, 5)))
+        to_coded(Image.new("RGB", (0, 5)))

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 import vrcodec
-from vrcodec.codec import Codec
-from vrcodec.model.conditioning import ConditionedConv, StepTable, interpolate
+from vrcodec.codec.codec import Codec
+from vrcodec.conditional.film import ConditionedConv, StepTable, interpolate
 from vrcodec.model.config import ANCHORS, LATENT_CHANNELS, ModelConfig
 from vrcodec.model.linear_basis import block_basis
 from vrcodec.model.network import CompressionModel

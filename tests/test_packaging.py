@@ -26,8 +26,6 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(CHECKOUT / name, tree)
     shutil.copytree(CHECKOUT / "vrcodec", tree / "vrcodec")
-    shutil.copytree(CHECKOUT / "tests" / "data", tree / "tests" / "data")
-    shutil.copytree(CHECKOUT / "scripts" / "anchors", tree / "scripts" / "anchors")
     (tree / "weights").mkdir()
     (tree / "weights" / "release.safetensors").write_bytes(WEIGHTS)
     (tree / "weights" / "README.md").write_text("card")
@@ -60,19 +58,19 @@ def test_wheel_holds_the_weights_and_every_module(packages: Path, wheel: zipfile
 
 
 def test_wheel_holds_the_golden_files(wheel: zipfile.ZipFile) -> None:
-    for path in (CHECKOUT / "tests" / "data").iterdir():
-        assert wheel.read(f"vrcodec/selftest_data/{path.name}") == path.read_bytes()
+    for path in (CHECKOUT / "vrcodec" / "data" / "golden").iterdir():
+        assert wheel.read(f"vrcodec/data/golden/{path.name}") == path.read_bytes()
 
 
 def test_wheel_holds_what_reports_are_made_of(wheel: zipfile.ZipFile) -> None:
     for folder, name in (
-        (CHECKOUT / "vrcodec" / "evaluation" / "page", "page"),
-        (CHECKOUT / "scripts" / "anchors", "anchors"),
+        (CHECKOUT / "vrcodec" / "evaluation" / "page", "evaluation/page"),
+        (CHECKOUT / "vrcodec" / "data" / "anchors", "data/anchors"),
     ):
         paths = [path for path in folder.iterdir() if path.is_file()]
         assert len(paths) >= 3
         for path in paths:
-            inside = f"vrcodec/evaluation/{name}/{path.name}"
+            inside = f"vrcodec/{name}/{path.name}"
             assert wheel.read(inside) == path.read_bytes()
 
 

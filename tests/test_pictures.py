@@ -90,7 +90,9 @@ def make_sources(folder: Path, pictures: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trip(
-    tmp_path_factory: pytest.TempPathFactory, pictures: Path, run_vrcodec: RunVrcodec,
+    tmp_path_factory: pytest.TempPathFactory,
+    pictures: Path,
+    run_vrcodec: RunVrcodec,
     tiny_weights: Path,
 ) -> Trip:
     folder = tmp_path_factory.mktemp("trip")
@@ -104,7 +106,13 @@ def trip(
     assert len(files) == len(sources)
     for format in FORMATS:
         decoded = run_vrcodec(
-            "decode", *files, "-o", f"{folder}/{format}/", "--format", format, "--weights",
+            "decode",
+            *files,
+            "-o",
+            f"{folder}/{format}/",
+            "--format",
+            format,
+            "--weights",
             tiny_weights,
         )
         assert decoded.returncode == (1 if format == "jpeg" else 0), decoded.stderr
@@ -194,7 +202,9 @@ def _(trip: Trip) -> None:
 @line("more than 8 bits per sample")
 def _(trip: Trip) -> None:
     for name, bits in (
-        ("deep_grey.tif", 16), ("deep_colour.ppm", 16), ("ten_bits.avif", 10),
+        ("deep_grey.tif", 16),
+        ("deep_colour.ppm", 16),
+        ("ten_bits.avif", 10),
         ("twelve_bits.avif", 12),
     ):
         assert f"{name}: coded at 8 bits ({bits} in the source)\n" in trip.said

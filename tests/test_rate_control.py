@@ -13,18 +13,18 @@ import pytest
 from conftest import RunVrcodec
 from PIL import Image
 
-from vrcodec import image_io
-from vrcodec.codec import Codec
-from vrcodec.container import CONDITIONING_ONE
-from vrcodec.errors import TargetError
-from vrcodec.metrics import ms_ssim, psnr
-from vrcodec.rate_control import (
+from vrcodec.bitstream.container import CONDITIONING_ONE
+from vrcodec.codec.codec import Codec
+from vrcodec.codec.targets import (
     MAX_ENCODES,
     Measure,
     Target,
     encode_to_target,
     largest_within,
 )
+from vrcodec.errors import TargetError
+from vrcodec.pictures import CodedPicture, to_coded
+from vrcodec.pictures.metrics import ms_ssim, psnr
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def codec(tiny_weights: Path) -> Codec:
 
 
 @pytest.fixture(scope="module")
-def samples(pictures: Path) -> dict[str, image_io.CodedPicture]:
+def samples(pictures: Path) -> dict[str, CodedPicture]:
     """Photographs, and pictures on which rate and fidelity behave oddly."""
     random = np.random.default_rng(5)
     made = {
@@ -46,7 +46,7 @@ def samples(pictures: Path) -> dict[str, image_io.CodedPicture]:
     cut = Image.open(pictures / "macaw.png").convert("RGBA")
     cut.putalpha(Image.fromarray(random.integers(0, 256, (cut.height, cut.width), np.uint8)))
     made["alpha"] = cut
-    return {name: image_io.to_coded(picture) for name, picture in made.items()}
+    return {name: to_coded(picture) for name, picture in made.items()}
 
 
 def pixels(data: bytes, codec: Codec) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_search_says_when_nothing_fits() -> None:
 
 @pytest.mark.parametrize("name", ["macaw", "hibiscus", "noise", "flat", "grey", "alpha"])
 def test_sizes_are_never_exceeded(
-    name: str, codec: Codec, samples: dict[str, image_io.CodedPicture]
+    name: str, codec: Codec, samples: dict[str, CodedPicture]
 ) -> None:
     picture = samples[name]
     ends = [len(codec.encode_picture(picture, (value,))) for value in (0, CONDITIONING_ONE)]
@@ -136,7 +136,7 @@ def test_sizes_are_never_exceeded(
 
 @pytest.mark.parametrize("name", ["macaw", "hibiscus", "noise", "grey", "alpha"])
 def test_psnr_is_reached_and_not_much_more(
-    name: str, codec: Codec, samples: dict[str, image_io.CodedPicture]
+    name: str, codec: Codec, samples: dict[str, CodedPicture]
 ) -> None:
     picture = samples[name]
     low, high = (
@@ -157,7 +157,7 @@ def test_psnr_is_reached_and_not_much_more(
 
 @pytest.mark.parametrize("wanted", [0.9, 0.98, 0.995])
 def test_ms_ssim_is_reached_and_not_much_more(
-    wanted: float, codec: Codec, samples: dict[str, image_io.CodedPicture]
+    wanted: float, codec: Codec, samples: dict[str, CodedPicture]
 ) -> None:
     picture = samples["macaw"]
     result = encode_to_target(codec, picture, Target(Measure.MS_SSIM, wanted))
@@ -174,7 +174,7 @@ def test_psnr_in_strips_is_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = random.integers(0, 256, (2, 37, 11, 3), np.uint8)
     expected = 10 * math.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
     assert psnr(a, b) == pytest.approx(expected)
-    monkeypatch.setattr("vrcodec.metrics._STRIP_SAMPLES", 100)
+    monkeypatch.setattr("vrcodec.pictures.metrics._STRIP_SAMPLES", 100)
     assert psnr(a, b) == pytest.approx(expected)
     assert psnr(a, a) == 100
 
@@ -191,12 +191,18 @@ def encode(
 @pytest.mark.parametrize(
     ("option", "value", "limit"),
     [
-        ("--target-size", "5.5 KiB", 5632), ("--target-bpp", "1.2", 7372),
+        ("--target-size", "5.5 KiB", 5632),
+        ("--target-bpp", "1.2", 7372),
     ],
 )
 def test_rate_targets_from_the_command_line(
-    option: str, value: str, limit: int,
-    run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Path, tmp_path: Path,
+    option: str,
+    value: str,
+    limit: int,
+    run_vrcodec: RunVrcodec,
+    tiny_weights: Path,
+    pictures: Path,
+    tmp_path: Path,
 ) -> None:
     target = tmp_path / "x.vrc"
     result = encode(run_vrcodec, tiny_weights, pictures / "macaw.png", target, option, value)

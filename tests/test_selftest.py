@@ -20,9 +20,7 @@ def test_this_machine_agrees(run_vrcodec: RunVrcodec) -> None:
     assert line.startswith("5 golden files decode to the recorded symbols on cpu")
 
 
-def test_differences_are_named_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_differences_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "data"
     shutil.copytree(selftest.golden_folder(), folder)
     (folder / "golden-thin-0.8.vrc").write_bytes(b"VRC")

@@ -12,7 +12,7 @@ import pytest
 from conftest import RunVrcodec
 from PIL import Image
 
-from vrcodec import container
+from vrcodec.bitstream import container
 
 Vrcodec = Callable[..., "CompletedProcess[bytes]"]
 
@@ -53,8 +53,18 @@ def test_a_folder_keeps_to_its_total_and_is_resumed(
     out, report = tmp_path / "out", tmp_path / "report.json"
 
     def run(jobs: int) -> list[str]:
-        result = vrcodec(folder, "-o", out, "--target-total", "9kB", "--jobs", str(jobs),
-                         "--report", report, *options)
+        result = vrcodec(
+            folder,
+            "-o",
+            out,
+            "--target-total",
+            "9kB",
+            "--jobs",
+            str(jobs),
+            "--report",
+            report,
+            *options,
+        )
         assert (result.returncode, result.stderr) == (0, b"")
         rows = json.loads(report.read_text())
         assert sum(row["bytes"] for row in rows) == sum(map(len, results(out).values()))
@@ -104,9 +114,7 @@ def test_a_total_out_of_reach(vrcodec: Vrcodec, folder: Path, tmp_path: Path) ->
     assert qualities(results(out)) == {0}
 
 
-def test_several_files_keep_to_their_total(
-    vrcodec: Vrcodec, folder: Path, tmp_path: Path
-) -> None:
+def test_several_files_keep_to_their_total(vrcodec: Vrcodec, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     sources = sorted(folder.rglob("*.png"))
     result = vrcodec(*sources, "-o", f"{out}/", "--target-total", "9 kB")

@@ -15,11 +15,9 @@ import torch
 from PIL import Image
 
 from vrcodec import CorruptError
-from vrcodec.codec import Codec, conditioning_values
-from vrcodec.container import CRC_PERIOD, SymbolsCrc, pack, unpack
-from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
-from vrcodec.model.network import CompressionModel
-from vrcodec.tiling import (
+from vrcodec.bitstream.container import CRC_PERIOD, SymbolsCrc, pack, unpack
+from vrcodec.codec.codec import Codec, conditioning_values
+from vrcodec.codec.tiling import (
     TILE,
     DecoderSpans,
     EncoderSpans,
@@ -31,16 +29,29 @@ from vrcodec.tiling import (
     synthesis_reach,
     tiles,
 )
+from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
+from vrcodec.model.network import CompressionModel
 
 TESTS = Path(__file__).parent
 CONFIGS = [
     ModelConfig(
-        width8=8, width16=8, analysis_blocks=analysis, synthesis_blocks=synthesis, core=8,
-        hyper=8, hyper_width=8, context_width=8, context_blocks=context, context_passes=passes,
-        film_width=film, learned_linear=False,
+        width8=8,
+        width16=8,
+        analysis_blocks=analysis,
+        synthesis_blocks=synthesis,
+        core=8,
+        hyper=8,
+        hyper_width=8,
+        context_width=8,
+        context_blocks=context,
+        context_passes=passes,
+        film_width=film,
+        learned_linear=False,
     )
     for analysis, synthesis, context, passes, film in (
-        ((2, 2), (2, 3), 0, 4, 8), ((1, 1), (1, 1), 1, 2, 8), ((3, 0), (0, 4), 0, 1, 0),
+        ((2, 2), (2, 3), 0, 4, 8),
+        ((1, 1), (1, 1), 1, 2, 8),
+        ((3, 0), (0, 4), 0, 1, 0),
         ((1, 1), (1, 0), 2, 4, 8),
     )
 ]
@@ -209,7 +220,7 @@ def test_tiled_equals_untiled(codec: Codec, side: int, quality: float) -> None:
 
 def test_files_are_equal_too(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """With several sections and several bands that do not begin at the same rows."""
-    monkeypatch.setattr("vrcodec.container.SECTION_POSITIONS", 100)
+    monkeypatch.setattr("vrcodec.bitstream.container.SECTION_POSITIONS", 100)
     picture = Image.fromarray(collage(299, 501))
     files, decoded = {}, {}
     for side in (TILE, 16):
@@ -224,7 +235,7 @@ def test_files_are_equal_too(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_wrong_symbol_is_found_whatever_the_tiles(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vrcodec.container.SECTION_POSITIONS", 100)
+    monkeypatch.setattr("vrcodec.bitstream.container.SECTION_POSITIONS", 100)
     codec.tile_side = 16
     stream = unpack(codec.encode(Image.fromarray(collage(299, 501)), 0.2))
     wrong = dataclasses.replace(stream, symbols_crc=stream.symbols_crc ^ 1)
@@ -251,9 +262,19 @@ def test_crc_of_parts_in_the_other_order() -> None:
 def test_24_megapixels_stay_within_memory(tiny_weights: Path) -> None:
     script = TESTS.parent / "scripts" / "memory.py"
     run = subprocess.run(
-        [sys.executable, script, "--megapixels", "24", "--weights", tiny_weights,
-         "--format", "ppm"],
-        check=True, capture_output=True, timeout=300,
+        [
+            sys.executable,
+            script,
+            "--megapixels",
+            "24",
+            "--weights",
+            tiny_weights,
+            "--format",
+            "ppm",
+        ],
+        check=True,
+        capture_output=True,
+        timeout=300,
     )
     encode, decode = map(json.loads, run.stdout.splitlines())
     assert encode["width"] * encode["height"] >= 24_000_000
@@ -266,9 +287,11 @@ HOSTILE = """
 import resource, sys
 import torch
 from PIL import Image
-from vrcodec import CorruptError, container, image_io
-from vrcodec.codec import Codec
-from vrcodec.container import Extra, Header, Stream, pack
+from vrcodec import CorruptError
+from vrcodec.bitstream import container
+from vrcodec.pictures import to_coded
+from vrcodec.codec.codec import Codec
+from vrcodec.bitstream.container import Extra, Header, Stream, pack
 
 def peak():
     unit = 1 if sys.platform == "darwin" else 1024
@@ -276,7 +299,7 @@ def peak():
 
 def decode(width, height):
     header = Header(width, height, codec.weights_id, (16384,))
-    alpha = image_io.to_coded(Image.new("LA", (width, height))).extras[Extra.ALPHA]
+    alpha = to_coded(Image.new("LA", (width, height))).extras[Extra.ALPHA]
     y = (b"",) * header.section_count
     try:
         codec.decode(pack(Stream(header, b"", y, 0, {Extra.ALPHA: alpha})))
@@ -301,7 +324,11 @@ def test_a_few_bytes_cannot_ask_for_more_than_their_pixels(
     """Empty sections are valid ones, and decode to any size: 24 bytes per pixel is the promise."""
     run = subprocess.run(
         [sys.executable, "-c", HOSTILE, tiny_weights],
-        env=vrcodec_environment, check=True, capture_output=True, text=True, timeout=300,
+        env=vrcodec_environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     per_pixel = [float(line) for line in run.stdout.split()]
     assert len(per_pixel) == 2 and max(per_pixel) <= 24, per_pixel

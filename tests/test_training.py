@@ -20,8 +20,8 @@ import torch
 from conftest import RunVrcodec
 from PIL import Image
 
-from vrcodec import container
-from vrcodec.codec import Codec
+from vrcodec.bitstream import container
+from vrcodec.codec.codec import Codec
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
@@ -45,8 +45,16 @@ from vrcodec.training.schedule import learning_rate, sample_conditioning
 
 TESTS = Path(__file__).parent
 TINY = ModelConfig(
-    width8=8, width16=8, analysis_blocks=(1, 1), synthesis_blocks=(1, 1), core=8, hyper=8,
-    hyper_width=8, context_width=8, film_width=8, learned_linear=False,
+    width8=8,
+    width16=8,
+    analysis_blocks=(1, 1),
+    synthesis_blocks=(1, 1),
+    core=8,
+    hyper=8,
+    hyper_width=8,
+    context_width=8,
+    film_width=8,
+    learned_linear=False,
 )
 
 
@@ -64,8 +72,23 @@ def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> N
     for name in ("macaw.png", "lighthouse.png"):
         shutil.copy(TESTS / "pictures" / name, pictures)
     result = train(
-        pictures, "-o", run, "--config", tmp_path / "tiny.json", "--steps", 120,
-        "--batch", 4, "--patch", 64, "--lr", 3e-3, "--warmup", 10, "--val", pictures,
+        pictures,
+        "-o",
+        run,
+        "--config",
+        tmp_path / "tiny.json",
+        "--steps",
+        120,
+        "--batch",
+        4,
+        "--patch",
+        64,
+        "--lr",
+        3e-3,
+        "--warmup",
+        10,
+        "--val",
+        pictures,
     )
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
@@ -75,16 +98,15 @@ def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> N
     assert (record["steps"], record["patches"]) == (120, 480)
     with (run / "log.csv").open() as log:
         assert [row["step"] for row in csv.DictReader(log)] == ["50", "100"]
-    assert Codec(run / "weights.safetensors", "cpu").weights_id != Codec(
-        run / "initial.safetensors", "cpu"
-    ).weights_id
+    assert (
+        Codec(run / "weights.safetensors", "cpu").weights_id
+        != Codec(run / "initial.safetensors", "cpu").weights_id
+    )
 
     refused = train(pictures, "-o", run, "--steps", 121, "--patch", 64)
     assert refused.returncode == 1
     assert refused.stderr.startswith("Error: ")
-    resumed = train(
-        pictures, "-o", run, "--resume", "--steps", 124, "--batch", 4, "--patch", 64
-    )
+    resumed = train(pictures, "-o", run, "--resume", "--steps", 124, "--batch", 4, "--patch", 64)
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((run / "record.json").read_text())["patches"] == 496
 
@@ -98,9 +120,7 @@ def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> N
         ([str(TESTS / "pictures"), "-o", "{}", "--steps", "1", "--resume"], 1, "checkpoint"),
     ],
 )
-def test_mistakes_are_one_line(
-    arguments: list[str], code: int, text: str, tmp_path: Path
-) -> None:
+def test_mistakes_are_one_line(arguments: list[str], code: int, text: str, tmp_path: Path) -> None:
     result = train(*[a.format(tmp_path / "none") for a in arguments])
     assert result.returncode == code
     assert text in result.stderr
@@ -195,7 +215,10 @@ def started(fresh: TrainingState, store: PictureStore, options: TrainingOptions)
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_an_interrupted_run_goes_on_bit_for_bit(
-    optimizer: str, fresh: TrainingState, store: PictureStore, tmp_path: Path,
+    optimizer: str,
+    fresh: TrainingState,
+    store: PictureStore,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = dataclasses.replace(OPTIONS, optimizer=optimizer, patch=32, final_patch=64)
@@ -237,11 +260,25 @@ def test_two_processes_train_like_one(
         run = tmp_path / str(processes)
         run.mkdir()
         result = subprocess.run(
-            [sys.executable, "-m", "torch.distributed.run", "--standalone",
-             "--nproc-per-node", str(processes), TESTS / "distributed_worker.py",
-             photographs, run, TINY.to_json(), "100"],
-            cwd=TESTS.parent, env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
-            capture_output=True, text=True, timeout=600, check=False,
+            [
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node",
+                str(processes),
+                TESTS / "distributed_worker.py",
+                photographs,
+                run,
+                TINY.to_json(),
+                "100",
+            ],
+            cwd=TESTS.parent,
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         assert result.returncode == 0, result.stderr
         with (run / "log.csv").open() as log:
@@ -302,9 +339,16 @@ def test_losses_weigh_what_they_say() -> None:
         def model(x: torch.Tensor, conditioning: torch.Tensor) -> types.SimpleNamespace:
             return types.SimpleNamespace(x_hat=x + 0.04 * errors[error], bpp=torch.tensor([0.5]))
 
-        return float(rate_distortion_loss(
-            model, x, torch.tensor([quality]), config, 0.5, kind,  # type: ignore[arg-type]
-        )[0])
+        return float(
+            rate_distortion_loss(
+                model,
+                x,
+                torch.tensor([quality]),
+                config,
+                0.5,
+                kind,  # type: ignore[arg-type]
+            )[0]
+        )
 
     one = TINY.lambda_ranges
     lam = (0.0006 * 0.5) ** 0.5
@@ -342,9 +386,15 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
     def run_script(options: str) -> dict[str, object]:
         result = subprocess.run(
             [TESTS.parent / "scripts" / "train_release.sh", "run", "pictures", "pictures"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
-            env=os.environ | {
-                "PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": str(TESTS.parent),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            env=os.environ
+            | {
+                "PATH": f"{command.parent}:{os.environ['PATH']}",
+                "PYTHONPATH": str(TESTS.parent),
                 "OPTIONS": "--batch 2 --patch 64 --final-patch 128 --final-batch 1 --decay 0.5 "
                 + options,
             },
@@ -365,10 +415,12 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
 
 def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
     plan = {
-        "options": "--steps 3 --batch 2 --patch 64 --decay 0.5", "seeds": [1],
+        "options": "--steps 3 --batch 2 --patch 64 --decay 0.5",
+        "seeds": [1],
         "config": json.loads(TINY.to_json()),
         "variants": {
-            "usual": {}, "without FiLM": {"config": {"film_width": 0}},
+            "usual": {},
+            "without FiLM": {"config": {"film_width": 0}},
             "longer": {"from": "usual", "options": "--steps 6"},
             "patched": {"patch": "patch.py"},
             "twin": {"options": "--only-quality 0.5"},
@@ -383,10 +435,29 @@ def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
 
     def compare(*options: str) -> list[str]:
         result = subprocess.run(
-            [sys.executable, TESTS.parent / "scripts" / "ablate.py", "plan.json", "-o", "out",
-             "--train", "pictures", "--val", "pictures", "--val-crop", "64", "--jobs", "2",
-             "--plot", "differences.png", *options],
-            cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+            [
+                sys.executable,
+                TESTS.parent / "scripts" / "ablate.py",
+                "plan.json",
+                "-o",
+                "out",
+                "--train",
+                "pictures",
+                "--val",
+                "pictures",
+                "--val-crop",
+                "64",
+                "--jobs",
+                "2",
+                "--plot",
+                "differences.png",
+                *options,
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
             env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
         )
         assert result.returncode == 0, result.stderr
@@ -419,8 +490,21 @@ def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVr
     pictures.mkdir()
     shutil.copy(TESTS / "pictures" / "macaw.png", pictures)
     result = train(
-        pictures, "-o", tmp_path / "run", "--config", tmp_path / "two.json", "--loss", "mix",
-        "--steps", 2, "--batch", 1, "--patch", 192, "--lambda-weight", 0.25,
+        pictures,
+        "-o",
+        tmp_path / "run",
+        "--config",
+        tmp_path / "two.json",
+        "--loss",
+        "mix",
+        "--steps",
+        2,
+        "--batch",
+        1,
+        "--patch",
+        192,
+        "--lambda-weight",
+        0.25,
     )
     assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / "run" / "record.json").read_text())
@@ -428,7 +512,8 @@ def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVr
     chosen = ("--weights", tmp_path / "run" / "weights.safetensors", "--ms-ssim-weight", "0.875")
     picture, whole = pictures / "macaw.png", tmp_path / "whole"
     for source, target, quality in (
-        (picture, tmp_path / "one.vrc", ("-q", "0.25")), (pictures, whole, ("-q", "0.25")),
+        (picture, tmp_path / "one.vrc", ("-q", "0.25")),
+        (pictures, whole, ("-q", "0.25")),
         (picture, tmp_path / "half.vrc", ("--target-bpp", "0.8")),
     ):
         done = run_vrcodec("encode", source, "-o", target, *quality, *chosen)
@@ -488,7 +573,11 @@ assert curve["bpp"] == sorted(curve["bpp"]), curve
 print(len(curve["psnr"]))
 """
     result = subprocess.run(
-        [sys.executable, "-c", program], cwd=TESTS.parent, capture_output=True, text=True,
-        timeout=300, check=False,
+        [sys.executable, "-c", program],
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert result.stdout.strip() == "9", result.stderr

@@ -28,7 +28,7 @@ from vrcodec.errors import (
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
     from vrcodec.model.loading import load_model
 
 __version__ = "0.1.0"
@@ -74,21 +74,21 @@ def decode(data: bytes) -> Image.Image:
 
 def info(data: bytes) -> dict[str, Any]:
     """What a .vrc file says about itself, without decoding it. Raises FormatError."""
-    from vrcodec.container import describe
+    from vrcodec.bitstream.container import describe
 
     return describe(data)
 
 
 @functools.cache
 def _shared_codec() -> Codec:
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
 
     return Codec()
 
 
 def __getattr__(name: str) -> Any:
     if name == "Codec":
-        from vrcodec.codec import Codec
+        from vrcodec.codec.codec import Codec
 
         return Codec
     if name == "load_model":

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vrcodec.conditional.film import ConditionedConv
 from vrcodec.model import transforms
-from vrcodec.model.conditioning import ConditionedConv
 
 
 class Bottleneck(nn.Module):

@@ -19,7 +19,8 @@ COMMANDS = {
     "decode": ("vrcodec.cli.decode:decode", "Turn .vrc files back into pictures."),
     "info": ("vrcodec.cli.info:info", "Show what is in .vrc files, or in the model."),
     "selftest": (
-        "vrcodec.cli.selftest:selftest", "Check that this machine decodes as every other."
+        "vrcodec.cli.selftest:selftest",
+        "Check that this machine decodes as every other.",
     ),
     "eval": ("vrcodec.cli.eval:evaluate", "Measure rate and distortion on a folder of pictures."),
     "bench": ("vrcodec.cli.bench:bench", "Measure speed by stage, beside other codecs."),
@@ -89,7 +90,7 @@ def _clean_termination() -> Iterator[None]:
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
-    from vrcodec.weights import default_weights, weights_id
+    from vrcodec.model.weights_file import default_weights, weights_id
 
     try:
         weights = f"weights {weights_id(default_weights())}"

@@ -21,11 +21,18 @@ RATES = {"mp_per_s", "coding_mp_per_s", "gflops"}
 @click.option("-q", "--quality", type=click.FloatRange(0, 1), default=0.5, show_default=True)
 @common.device_option
 @click.option(
-    "--threads", metavar="N", type=click.IntRange(min=1), multiple=True,
+    "--threads",
+    metavar="N",
+    type=click.IntRange(min=1),
+    multiple=True,
     help="Threads to compute with; repeatable (default: 1, and all there are).",
 )
 @click.option(
-    "--repeat", metavar="N", type=click.IntRange(min=1), default=5, show_default=True,
+    "--repeat",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
     help="Runs of each; medians are shown.",
 )
 @click.option("--no-cold", is_flag=True, help="Leave out the runs in processes of their own.")
@@ -50,7 +57,7 @@ def bench(
     """
     import torch
 
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
     from vrcodec.evaluation import bench as measure
 
     data = read_bytes(picture) if picture else measure.standard_picture()

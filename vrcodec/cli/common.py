@@ -23,7 +23,7 @@ from vrcodec.errors import VrcodecError
 from vrcodec.files import check_target, os_error_text, read_bytes, write_atomically
 
 if TYPE_CHECKING:
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
 
 
 class Device(click.ParamType):
@@ -234,8 +234,8 @@ def codec_loader(
 
     @functools.cache
     def load() -> Codec:
-        from vrcodec.codec import Codec
-        from vrcodec.image_io import MAX_PIXELS
+        from vrcodec.codec.codec import Codec
+        from vrcodec.pictures import MAX_PIXELS
 
         try:
             codec = Codec(weights, device, max_pixels or MAX_PIXELS)

@@ -53,10 +53,11 @@ def decode(
     if folder:
         if preserve:
             raise click.UsageError("--preserve is for files, not for a folder")
-        from vrcodec import batch, image_io
+        from vrcodec import pictures
+        from vrcodec.batch import run as batch
 
         format_name = format_name or "png"
-        settings = batch.Decoding(weights, device, max_pixels or image_io.MAX_PIXELS, format_name)
+        settings = batch.Decoding(weights, device, max_pixels or pictures.MAX_PIXELS, format_name)
         listing = folder.list(batch.CODED, FORMAT_SUFFIXES[format_name])
         folders.work_through(folder, listing, settings, overwrite, as_json)
         return
@@ -65,14 +66,14 @@ def decode(
     codec = common.codec_loader(weights, device, max_pixels)
 
     def work(job: common.Job) -> dict[str, Any]:
-        from vrcodec import image_io
+        from vrcodec import pictures
 
         if job.avoided:
             common.say(f"{job.name}: {job.avoided} exists, writing {job.target}", err=True)
         data = job.read()
         with naming(job.name):
             image = codec().decode(data)
-            picture = image_io.save_picture(image, format_name)
+            picture = pictures.save_picture(image, format_name)
         job.write(picture, overwrite, preserve)
         return {
             "format": format_name,

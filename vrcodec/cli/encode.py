@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vrcodec import container
+from vrcodec.bitstream import container
 from vrcodec.cli import common, folders
 from vrcodec.errors import VrcodecError, naming
 from vrcodec.files import check_target
@@ -20,8 +20,8 @@ from vrcodec.files import check_target
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vrcodec.codec import Codec
-    from vrcodec.rate_control import Target
+    from vrcodec.codec.codec import Codec
+    from vrcodec.codec.targets import Target
 
 DEFAULT_QUALITY = 0.5
 
@@ -48,9 +48,7 @@ class Size(click.ParamType):
         for unit, base in ((prefix, 1000), (prefix + "i" * bool(prefix), 1024))
     } | {"": 1}
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]*)", value.strip().lower())
         size = int(float(match[1]) * self._UNITS.get(match[2], 0)) if match else 0
         if size < 1:
@@ -110,11 +108,17 @@ class Positive(click.FloatRange):
     "--best-effort", is_flag=True, help="Where a target is out of reach, come as near as possible."
 )
 @click.option(
-    "--effort", metavar="0..9", type=click.IntRange(0, 9), default=0, show_default=True,
+    "--effort",
+    metavar="0..9",
+    type=click.IntRange(0, 9),
+    default=0,
+    show_default=True,
     help="Spend more time for fewer bits at equal quality.",
 )
 @click.option(
-    "--ms-ssim-weight", metavar="0..1", type=Quality(0, 1),
+    "--ms-ssim-weight",
+    metavar="0..1",
+    type=Quality(0, 1),
     help="For weights trained with --loss mix: from pure MSE (0) to most MS-SSIM (1).  "
     "[default: 0.5]",
 )
@@ -154,7 +158,10 @@ def encode(
     the folder for its results. Instead of a quality, a target of size or fidelity can be given.
     """
     targets = {
-        "size": target_size, "bpp": target_bpp, "psnr": target_psnr, "ms-ssim": target_ms_ssim
+        "size": target_size,
+        "bpp": target_bpp,
+        "psnr": target_psnr,
+        "ms-ssim": target_ms_ssim,
     }
     target = _target(quality, targets, target_total, best_effort)
     choice: float | Target = DEFAULT_QUALITY if quality is None else quality
@@ -164,14 +171,21 @@ def encode(
     if folder:
         if preserve:
             raise click.UsageError("--preserve is for files, not for a folder")
-        from vrcodec import batch, image_io
-        from vrcodec.weights import default_weights, weights_id
+        from vrcodec import pictures
+        from vrcodec.batch import run as batch
+        from vrcodec.model.weights_file import default_weights, weights_id
 
         if ms_ssim_weight is not None:  # refused at once, not for every picture
             common.codec_loader(weights, device, max_pixels, ms_ssim_weight)()
         settings = batch.Encoding(
-            weights, weights_id(weights or default_weights()), device,
-            max_pixels or image_io.MAX_PIXELS, choice, best_effort, strip, effort,
+            weights,
+            weights_id(weights or default_weights()),
+            device,
+            max_pixels or pictures.MAX_PIXELS,
+            choice,
+            best_effort,
+            strip,
+            effort,
             ms_ssim_weight,
         )
         listing = folder.list(batch.PICTURES, ".vrc")
@@ -183,10 +197,10 @@ def encode(
     codec = common.codec_loader(weights, device, max_pixels, ms_ssim_weight)
 
     def open_input(job: common.Job) -> Image.Image:
-        from vrcodec import image_io
+        from vrcodec import pictures
 
         source = sys.stdin.buffer if job.source == "-" else Path(job.source)
-        return image_io.open_picture(source, job.name, max_pixels or image_io.MAX_PIXELS)
+        return pictures.open_picture(source, job.name, max_pixels or pictures.MAX_PIXELS)
 
     if target_total:
         choice = _common_quality(
@@ -194,18 +208,18 @@ def encode(
         )
 
     def work(job: common.Job) -> dict[str, Any]:
-        from vrcodec import image_io
+        from vrcodec import pictures
 
         image = open_input(job)
-        for note in image_io.notes(image):
+        for note in pictures.notes(image):
             common.say(f"{job.name}: {note}", err=True)
         with naming(job.name):
             if isinstance(choice, float):
                 data, chosen, reached = codec().encode(image, choice, strip, effort), choice, True
             else:
-                from vrcodec.rate_control import encode_to_target
+                from vrcodec.codec.targets import encode_to_target
 
-                picture = image_io.to_coded(image, strip)
+                picture = pictures.to_coded(image, strip)
                 result = encode_to_target(codec(), picture, choice, best_effort, effort)
                 data, chosen, reached = result.data, result.quality, result.reached
         if not reached:
@@ -239,7 +253,7 @@ def _target(
         raise click.UsageError("--best-effort is about a target, and there is none")
     if not given:
         return None
-    from vrcodec.rate_control import Measure, Target
+    from vrcodec.codec.targets import Measure, Target
 
     ((name, value),) = given.items()
     return Target(Measure(name), value)
@@ -258,7 +272,7 @@ def _common_quality(
     """The quality at which all files that can be made have at most `total` bytes together."""
     if any(job.source == "-" for job in jobs):
         raise click.UsageError("--target-total reads its inputs several times: not from stdin")
-    from vrcodec.rate_control import quality_for_total
+    from vrcodec.codec.targets import quality_for_total
 
     def measure(effort: int) -> Callable[[float], int]:
         def size_at(quality: float) -> int:

@@ -54,32 +54,58 @@ class Names(click.ParamType):
 @click.command("eval")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", "report", metavar="REPORT", type=click.Path(path_type=Path),
+    "-o",
+    "--output",
+    "report",
+    metavar="REPORT",
+    type=click.Path(path_type=Path),
     help="Write a report into this folder, or go on with the one that is there.",
 )
 @click.option(
-    "--qualities", metavar="Q,Q,...", type=Qualities(), show_default="0,0.1,...,1",
+    "--qualities",
+    metavar="Q,Q,...",
+    type=Qualities(),
+    show_default="0,0.1,...,1",
     help="Where on the dial to measure.",
 )
 @click.option(
-    "--compare", metavar="NAME,...", type=Names(), default="",
+    "--compare",
+    metavar="NAME,...",
+    type=Names(),
+    default="",
     help="Measure other codecs, too: jpeg, webp, avif, jxl, heic.",
 )
 @click.option(
-    "--anchors", metavar="PATH", type=click.Path(path_type=Path), multiple=True,
+    "--anchors",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    multiple=True,
     help="Also compare with the curves in this .json file or folder; repeatable. With the Kodak "
-         "pictures, those that come with vrcodec are used anyway.",
+    "pictures, those that come with vrcodec are used anyway.",
 )
 @click.option(
-    "--pictures", "shown", metavar="N", type=click.IntRange(min=0), default=6, show_default=True,
+    "--pictures",
+    "shown",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=6,
+    show_default=True,
     help="How many pictures the report shows, the first by name.",
 )
 @click.option(
-    "--jobs", metavar="N", type=click.IntRange(1, 1024), default=1, show_default=True,
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
     help="Processes that measure at once, of one thread each if more than one.",
 )
 @click.option(
-    "--effort", metavar="0..9", type=click.IntRange(0, 9), default=0, show_default=True,
+    "--effort",
+    metavar="0..9",
+    type=click.IntRange(0, 9),
+    default=0,
+    show_default=True,
     help="Effort of vrcodec's encoder.",
 )
 @common.device_option
@@ -118,15 +144,19 @@ def evaluate(
 
     import torch
 
-    from vrcodec.codec import select_device
+    from vrcodec.codec.codec import select_device
     from vrcodec.evaluation.evaluate import Setup, prepare
     from vrcodec.evaluation.rate_distortion import DIAL
-    from vrcodec.image_io import MAX_PIXELS
-    from vrcodec.metrics import has_ssimulacra2
+    from vrcodec.pictures import MAX_PIXELS
+    from vrcodec.pictures.metrics import has_ssimulacra2
 
     setup = Setup(
-        weights, str(select_device(device)), max_pixels or MAX_PIXELS, jobs,
-        torch.get_num_threads() if jobs == 1 else 1, effort,
+        weights,
+        str(select_device(device)),
+        max_pixels or MAX_PIXELS,
+        jobs,
+        torch.get_num_threads() if jobs == 1 else 1,
+        effort,
     )
     evaluation = prepare(setup, folder, report, qualities or DIAL, compare)
     if not has_ssimulacra2():
@@ -168,7 +198,8 @@ def _report(
     if fitted < len(parts):
         common.say(
             f"{folder / report.PAGE} shows {fitted} pictures: more would exceed "
-            f"{report.MAX_PAGE_BYTES / 1e6:.0f} MB", err=True,
+            f"{report.MAX_PAGE_BYTES / 1e6:.0f} MB",
+            err=True,
         )
     common.say(f"\n{folder / report.PAGE}")
 
@@ -177,7 +208,10 @@ def _run(evaluation: Evaluation, tasks: Sequence[Task], what: str) -> None:
     from tqdm import tqdm
 
     with tqdm(
-        total=len(tasks), desc=what, file=sys.stderr, leave=False,
+        total=len(tasks),
+        desc=what,
+        file=sys.stderr,
+        leave=False,
         disable=not sys.stderr.isatty(),
     ) as bar:
         evaluation.run(tasks, bar.update)
@@ -194,16 +228,25 @@ def _table(evaluation: Evaluation) -> str:
     """Means of every codec, quality by quality."""
     lines = [f"{len(evaluation.pictures)} pictures"]
     for subject in evaluation.subjects:
-        lines += ["", f"{subject.title}: {subject.identity}",
-                  "quality      bpp  PSNR dB  MS-SSIM  SSIMU2  encode s  decode s  MP/s"]
+        lines += [
+            "",
+            f"{subject.title}: {subject.identity}",
+            "quality      bpp  PSNR dB  MS-SSIM  SSIMU2  encode s  decode s  MP/s",
+        ]
         curve = evaluation.curve(subject)
         for i, quality in enumerate(curve["quality"]):
-            line = "  ".join((
-                f"{quality:7g}", f"{curve['bpp'][i]:7.4f}", f"{curve['psnr'][i]:7.3f}",
-                _cell(curve["ms_ssim"][i], ".5f", 7), _cell(curve["ssimulacra2"][i], ".2f", 6),
-                f"{curve['encode_seconds'][i]:8.3f}", f"{curve['decode_seconds'][i]:8.3f}",
-                f"{curve['encode_mp_s'][i]:.2f}, {curve['decode_mp_s'][i]:.2f}",
-            ))
+            line = "  ".join(
+                (
+                    f"{quality:7g}",
+                    f"{curve['bpp'][i]:7.4f}",
+                    f"{curve['psnr'][i]:7.3f}",
+                    _cell(curve["ms_ssim"][i], ".5f", 7),
+                    _cell(curve["ssimulacra2"][i], ".2f", 6),
+                    f"{curve['encode_seconds'][i]:8.3f}",
+                    f"{curve['decode_seconds'][i]:8.3f}",
+                    f"{curve['encode_mp_s'][i]:.2f}, {curve['decode_mp_s'][i]:.2f}",
+                )
+            )
             if curve["estimate"][i]:
                 excess = 100 * (curve["bytes"][i] / curve["estimate"][i] - 1)
                 line += f"  ({excess:+.2f} % over the estimate)"

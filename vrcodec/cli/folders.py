@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from vrcodec.batch.storage import is_url, plain
 from vrcodec.cli import common
 from vrcodec.files import check_target, write_atomically
-from vrcodec.storage import is_url, plain
 
 if TYPE_CHECKING:
-    from vrcodec.batch import Encoding, Engine, Listing, Row, Settings
+    from vrcodec.batch.run import Encoding, Engine, Listing, Row, Settings
 
 _REPORTS = {".csv", ".json"}
 
@@ -31,35 +31,49 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def options(command: Command) -> Command:
     """Add the options that only folders have."""
-    for option in reversed((
-        click.option(
-            "--include", metavar="GLOB", multiple=True,
-            help="Folder: only files with such a name (with a /: such a path). Repeatable.",
-        ),
-        click.option(
-            "--exclude", metavar="GLOB", multiple=True,
-            help="Folder: no files with such a name (with a /: such a path). Repeatable.",
-        ),
-        click.option(
-            "--jobs", metavar="N", type=click.IntRange(1, 1024),
-            help="Folder: workers (default: one per core, at most 8; with Ray, all it has).",
-        ),
-        click.option(
-            "--report", metavar="FILE", type=click.Path(path_type=Path),
-            help="Folder: write a table of all files, as .csv or .json.",
-        ),
-        click.option(
-            "--dry-run", is_flag=True, help="Folder: only show what would be done.",
-        ),
-        click.option(
-            "--engine", type=click.Choice(["local", "ray"]),
-            help="Folder: where workers run, here (the default) or on a Ray cluster.",
-        ),
-        click.option(
-            "--ray-address", metavar="ADDR",
-            help="Folder: the Ray cluster (default: $RAY_ADDRESS, or one of its own, here).",
-        ),
-    )):
+    for option in reversed(
+        (
+            click.option(
+                "--include",
+                metavar="GLOB",
+                multiple=True,
+                help="Folder: only files with such a name (with a /: such a path). Repeatable.",
+            ),
+            click.option(
+                "--exclude",
+                metavar="GLOB",
+                multiple=True,
+                help="Folder: no files with such a name (with a /: such a path). Repeatable.",
+            ),
+            click.option(
+                "--jobs",
+                metavar="N",
+                type=click.IntRange(1, 1024),
+                help="Folder: workers (default: one per core, at most 8; with Ray, all it has).",
+            ),
+            click.option(
+                "--report",
+                metavar="FILE",
+                type=click.Path(path_type=Path),
+                help="Folder: write a table of all files, as .csv or .json.",
+            ),
+            click.option(
+                "--dry-run",
+                is_flag=True,
+                help="Folder: only show what would be done.",
+            ),
+            click.option(
+                "--engine",
+                type=click.Choice(["local", "ray"]),
+                help="Folder: where workers run, here (the default) or on a Ray cluster.",
+            ),
+            click.option(
+                "--ray-address",
+                metavar="ADDR",
+                help="Folder: the Ray cluster (default: $RAY_ADDRESS, or one of its own, here).",
+            ),
+        )
+    ):
         command = option(command)
     return command
 
@@ -80,17 +94,17 @@ class Folder:
 
     def list(self, kinds: Collection[str], suffix: str) -> Listing:
         """The files of some kinds in it; see batch.list_folder."""
-        from vrcodec.batch import list_folder
+        from vrcodec.batch.run import list_folder
 
         return list_folder(self.source, self.out, kinds, suffix, self.include, self.exclude)
 
     def workers(self) -> Engine:
         """What does the work."""
         if self.engine == "ray":
-            from vrcodec.cluster import on_ray
+            from vrcodec.batch.ray_engine import on_ray
 
             return on_ray(self.ray_address)
-        from vrcodec.batch import processes
+        from vrcodec.batch.run import processes
 
         return processes
 
@@ -128,17 +142,25 @@ def fit_total(
     """Settings with the quality at which all results together have at most `total` bytes."""
     from tqdm import tqdm
 
-    from vrcodec import batch
+    from vrcodec.batch import run as batch
 
     if folder.dry_run:
         return batch.with_total(listing.tasks, settings, total)
     with tqdm(
-        desc="looking for the quality", unit="picture", file=sys.stderr, leave=False,
+        desc="looking for the quality",
+        unit="picture",
+        file=sys.stderr,
+        leave=False,
         disable=not sys.stderr.isatty(),
     ) as bar:
         settings, kept = batch.fit_total(
-            listing.tasks, settings, total, folder.jobs, overwrite,
-            folder.workers() if folder.engine == "ray" else None, bar.update,
+            listing.tasks,
+            settings,
+            total,
+            folder.jobs,
+            overwrite,
+            folder.workers() if folder.engine == "ray" else None,
+            bar.update,
         )
     if not kept:
         common.say(f"{total:,} bytes in all is out of reach", err=True)
@@ -154,7 +176,7 @@ def work_through(
         return
     from tqdm import tqdm
 
-    from vrcodec.batch import run
+    from vrcodec.batch.run import run
 
     if folder.report:
         check_target(folder.report, overwrite=True)
@@ -169,7 +191,10 @@ def work_through(
             contextlib.redirect_stdout(sys.stderr),  # Ray prints notices
             contextlib.closing(made),
             tqdm(
-                total=len(listing.tasks), unit="picture", file=sys.stderr, leave=False,
+                total=len(listing.tasks),
+                unit="picture",
+                file=sys.stderr,
+                leave=False,
                 disable=not sys.stderr.isatty(),
             ) as bar,
         ):
@@ -200,7 +225,7 @@ def work_through(
 
 
 def _show_plan(listing: Listing, settings: Settings, overwrite: bool) -> None:
-    from vrcodec.batch import State, state
+    from vrcodec.batch.run import State, state
 
     counts: Counter[str] = Counter()
     for task in listing.tasks:
@@ -244,7 +269,7 @@ def _speed(totals: Counter[str], seconds: float) -> str:
 
 def _report(rows: list[Row], suffix: str) -> bytes:
     """The table of all rows, by input."""
-    from vrcodec.batch import Row
+    from vrcodec.batch.run import Row
 
     records = [dataclasses.asdict(row) for row in sorted(rows, key=lambda row: row.input)]
     if suffix.lower() == ".json":

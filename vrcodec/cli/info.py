@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from vrcodec import container
+from vrcodec.bitstream import container
 from vrcodec.cli import common
 from vrcodec.errors import VrcodecError, naming
 

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from PIL import AvifImagePlugin, Image, features
 
-from vrcodec import codec as codec_module
-from vrcodec import container, files, image_io
-from vrcodec.codec import Codec
-from vrcodec.coding import symbols as coding
+from vrcodec import files, pictures
+from vrcodec.bitstream import container, range_coder
+from vrcodec.codec import codec as codec_module
+from vrcodec.codec.codec import Codec
 
 MATRIX = 1024
 AVIF = {"quality": 75, "speed": 6}
@@ -39,11 +39,13 @@ def encode_stages(codec: Codec) -> Stages:
     """The functions that make up each stage of encoding."""
     model = codec.model
     return {
-        "read": [(image_io, "open_picture"), (image_io, "to_coded")],
+        "read": [(pictures, "open_picture"), (pictures, "to_coded")],
         "analysis": [(model, "latents")],
         "entropy model": [(model, "hyper_symbols"), (model, "symbols"), (codec, "_indexes")],
         "entropy coding": [
-            (coding, "encode"), (container.SymbolsCrc, "update"), (container, "pack")
+            (range_coder, "encode"),
+            (container.SymbolsCrc, "update"),
+            (container, "pack"),
         ],
         "write": [(files, "write_atomically")],
     }
@@ -54,10 +56,10 @@ def decode_stages(codec: Codec) -> Stages:
     model = codec.model
     return {
         "read": [(files, "read_bytes"), (container, "unpack")],
-        "entropy coding": [(coding, "decode"), (container.SymbolsCrc, "update")],
+        "entropy coding": [(range_coder, "decode"), (container.SymbolsCrc, "update")],
         "entropy model": [(model, "reconstruct"), (codec, "_indexes")],
         "synthesis": [(model.synthesis, "forward")],
-        "write": [(image_io, "save_picture"), (files, "write_atomically")],
+        "write": [(pictures, "save_picture"), (files, "write_atomically")],
     }
 
 
@@ -78,9 +80,7 @@ class Stopwatch:
                     own = name in vars(owner)
                     original = getattr(owner, name)
                     setattr(owner, name, self._watched(stage, original))
-                    stack.callback(
-                        setattr if own else _delete, owner, name, *([original] * own)
-                    )
+                    stack.callback(setattr if own else _delete, owner, name, *([original] * own))
             yield
 
     def _watched(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,19 +119,20 @@ def warm(codec: Codec, picture: bytes, quality: float, repeat: int) -> dict[str,
         coded, decoded = Path(folder, "a.vrc"), Path(folder, "a.png")
 
         def encode() -> None:
-            image = image_io.open_picture(picture, "picture", codec.max_pixels)
+            image = pictures.open_picture(picture, "picture", codec.max_pixels)
             files.write_atomically(coded, codec.encode(image, quality), overwrite=True)
 
         def decode() -> None:
             image = codec.decode(files.read_bytes(coded))
-            files.write_atomically(decoded, image_io.save_picture(image, "png"), overwrite=True)
+            files.write_atomically(decoded, pictures.save_picture(image, "png"), overwrite=True)
 
         encode()
         facts = container.describe(coded.read_bytes())
         megapixels = facts["width"] * facts["height"] / 1e6
         results: dict[str, Any] = {"megapixels": megapixels, "bpp": facts["bpp"]}
         for action, work, stages in (
-            ("encode", encode, encode_stages(codec)), ("decode", decode, decode_stages(codec))
+            ("encode", encode, encode_stages(codec)),
+            ("decode", decode, decode_stages(codec)),
         ):
             work()
             runs = [_one_run(codec.device, work, stages) for _ in range(repeat)]
@@ -219,8 +220,12 @@ def avif(picture: bytes, repeat: int) -> dict[str, Any] | None:
         work()
         speeds[name] = megapixels / statistics.median(_seconds(work) for _ in range(repeat))
     bpp = 8 * len(buffer.getvalue()) / (image.width * image.height)
-    return {"encode_mp_per_s": speeds["encode"], "decode_mp_per_s": speeds["decode"], "bpp": bpp,
-            **AVIF}
+    return {
+        "encode_mp_per_s": speeds["encode"],
+        "decode_mp_per_s": speeds["decode"],
+        "bpp": bpp,
+        **AVIF,
+    }
 
 
 def standard_picture(width: int = 768, height: int = 512) -> bytes:

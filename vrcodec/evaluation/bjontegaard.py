@@ -14,9 +14,13 @@ from vrcodec.files import read_bytes
 
 Curve = Mapping[str, Sequence[float | None]]
 """bpp with psnr (dB) and optionally ms_ssim and ssimulacra2, one element per quality."""
-_COMPRESSAI_NAMES = {"bpp": "bpp", "psnr": "psnr-rgb", "ms_ssim": "ms-ssim-rgb",
-                     "ssimulacra2": "ssimulacra2"}
-_PACKAGE = Path(__file__).resolve().parent
+_COMPRESSAI_NAMES = {
+    "bpp": "bpp",
+    "psnr": "psnr-rgb",
+    "ms_ssim": "ms-ssim-rgb",
+    "ssimulacra2": "ssimulacra2",
+}
+ANCHORS = Path(__file__).resolve().parents[1] / "data" / "anchors"
 
 
 def bd_rate(test: Curve, anchor: Curve, metric: str = "psnr") -> tuple[float, float, float]:
@@ -63,7 +67,8 @@ def load_curves(path: Path) -> dict[str, Curve]:
                 found = {
                     found.get("name", file.stem): {
                         ours: found["results"][theirs]
-                        for ours, theirs in _COMPRESSAI_NAMES.items() if theirs in found["results"]
+                        for ours, theirs in _COMPRESSAI_NAMES.items()
+                        if theirs in found["results"]
                     }
                 }
             if not all(len(curve["bpp"]) == len(curve["psnr"]) for curve in found.values()):
@@ -77,11 +82,8 @@ def load_curves(path: Path) -> dict[str, Curve]:
 
 
 def kodak_anchors() -> dict[str, Curve]:
-    """Curves of other codecs on Kodak: those of the installed package, or of the checkout."""
-    for folder in (_PACKAGE / "anchors", _PACKAGE.parents[1] / "scripts" / "anchors"):
-        if folder.is_dir():
-            return load_curves(folder)
-    return {}
+    """Curves of other codecs on Kodak."""
+    return load_curves(ANCHORS)
 
 
 def _front(curve: Curve, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +92,8 @@ def _front(curve: Curve, metric: str) -> tuple[np.ndarray, np.ndarray]:
     y: list[float] = []
     values = curve.get(metric) or [math.nan] * len(curve["bpp"])
     points = [
-        (bpp, value) for bpp, value in zip(curve["bpp"], values, strict=True)
+        (bpp, value)
+        for bpp, value in zip(curve["bpp"], values, strict=True)
         if bpp is not None and value is not None
     ]
     for bpp, value in sorted(points):

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec import __version__
-from vrcodec.batch import PICTURES, list_folder, start_worker
+from vrcodec.batch.run import PICTURES, list_folder, start_worker
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation import other_codecs
 from vrcodec.evaluation.rate_distortion import Coder, Point, mean_curve, measure, read_rgb
 from vrcodec.files import os_error_text
-from vrcodec.metrics import has_ssimulacra2
-from vrcodec.weights import default_weights, weights_id
+from vrcodec.model.weights_file import default_weights, weights_id
+from vrcodec.pictures.metrics import has_ssimulacra2
 
 OWN = "vrcodec"
 """What our own codec is called among the others."""
@@ -170,7 +170,8 @@ class Evaluation:
         """Every picture by every codec at every quality."""
         return [
             Task(
-                self._key("point", subject, picture, repr(quality)), code,
+                self._key("point", subject, picture, repr(quality)),
+                code,
                 (self.setup, subject.name, picture.path, quality),
             )
             for picture in self.pictures
@@ -241,10 +242,16 @@ class Evaluation:
 
     def _key(self, kind: str, subject: Subject, picture: Picture, what: str) -> str:
         metrics = "ssimulacra2" if has_ssimulacra2() else ""
-        return "|".join((
-            kind, subject.identity, what, picture.digest, metrics,
-            f"{self.setup.jobs}x{self.setup.threads}",
-        ))
+        return "|".join(
+            (
+                kind,
+                subject.identity,
+                what,
+                picture.digest,
+                metrics,
+                f"{self.setup.jobs}x{self.setup.threads}",
+            )
+        )
 
 
 def prepare(
@@ -268,15 +275,19 @@ def prepare(
     import torch
 
     weights = weights_id(setup.weights or default_weights())
-    subjects = [Subject(
-        OWN, f"vrcodec {weights}" + (f" effort {setup.effort}" if setup.effort else ""),
-        f"weights {weights} on {setup.device}, effort {setup.effort}",
-        f"vrcodec {__version__}, torch {torch.__version__}", tuple(sorted(set(qualities))),
-    )]
+    subjects = [
+        Subject(
+            OWN,
+            f"vrcodec {weights}" + (f" effort {setup.effort}" if setup.effort else ""),
+            f"weights {weights} on {setup.device}, effort {setup.effort}",
+            f"vrcodec {__version__}, torch {torch.__version__}",
+            tuple(sorted(set(qualities))),
+        )
+    ]
     for other in other_codecs.load(compare):
-        subjects.append(Subject(
-            other.name, other.title, other.settings, other.library, other.qualities
-        ))
+        subjects.append(
+            Subject(other.name, other.title, other.settings, other.library, other.qualities)
+        )
     listing = list_folder(folder, report or folder, PICTURES, "")
     if not listing.tasks:
         raise VrcodecError(f"{folder}: no pictures there")
@@ -311,7 +322,7 @@ def coder(setup: Setup, name: str) -> Coder:
     if name == OWN:
         import torch
 
-        from vrcodec.codec import Codec
+        from vrcodec.codec.codec import Codec
 
         torch.set_num_threads(setup.threads)
         found = own = Codec(setup.weights, setup.device, setup.max_pixels)
@@ -350,9 +361,7 @@ def _peak_bytes() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _results(
-    tasks: Sequence[Task], jobs: int
-) -> Generator[tuple[str, dict[str, Any]], None, None]:
+def _results(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, dict[str, Any]], None, None]:
     """Keys and results, as tasks come to their end."""
     if jobs == 1 or len(tasks) < 2:
         for task in tasks:
@@ -382,9 +391,7 @@ def _do(task: Task) -> dict[str, Any]:
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        raise VrcodecError(
-            f"{task.key.split('|')[1]}: {type(error).__name__}: {text}"
-        ) from error
+        raise VrcodecError(f"{task.key.split('|')[1]}: {type(error).__name__}: {text}") from error
 
 
 def _picture(name: str, path: Path, max_pixels: int) -> Picture:

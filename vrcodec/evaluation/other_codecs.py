@@ -90,31 +90,58 @@ OTHER_CODECS = {
     codec.name: codec
     for codec in (
         OtherCodec(
-            "jpeg", "JPEG", "4:2:0, baseline, optimised Huffman tables",
-            "JPEG", {"subsampling": "4:2:0", "optimize": True},
-            (5, 10, 20, 35, 50, 65, 75, 85, 92, 96), "pillow", mime="image/jpeg",
+            "jpeg",
+            "JPEG",
+            "4:2:0, baseline, optimised Huffman tables",
+            "JPEG",
+            {"subsampling": "4:2:0", "optimize": True},
+            (5, 10, 20, 35, 50, 65, 75, 85, 92, 96),
+            "pillow",
+            mime="image/jpeg",
         ),
         OtherCodec(
-            "webp", "WebP", "lossy, method 6",
-            "WEBP", {"method": 6},
-            (1, 5, 15, 30, 45, 60, 75, 85, 92, 97), "pillow", mime="image/webp",
+            "webp",
+            "WebP",
+            "lossy, method 6",
+            "WEBP",
+            {"method": 6},
+            (1, 5, 15, 30, 45, 60, 75, 85, 92, 97),
+            "pillow",
+            mime="image/webp",
         ),
         OtherCodec(
-            "avif", "AVIF", "aom at speed 6, 4:4:4, default tuning",
-            "AVIF", {"speed": 6, "subsampling": "4:4:4", "codec": "aom"},
-            (10, 20, 30, 40, 50, 60, 70, 80, 88), "pillow>=11.3",
-            thread_option="max_threads", mime="image/avif",
+            "avif",
+            "AVIF",
+            "aom at speed 6, 4:4:4, default tuning",
+            "AVIF",
+            {"speed": 6, "subsampling": "4:4:4", "codec": "aom"},
+            (10, 20, 30, 40, 50, 60, 70, 80, 88),
+            "pillow>=11.3",
+            thread_option="max_threads",
+            mime="image/avif",
         ),
         OtherCodec(
-            "jxl", "JPEG XL", "lossy VarDCT, effort 7",
-            "JXL", {"effort": 7},
-            (1, 10, 20, 35, 50, 65, 80, 88, 93, 96), "pillow-jxl-plugin", "pillow_jxl",
-            best=99.5, step=0.5, thread_option="num_threads",
+            "jxl",
+            "JPEG XL",
+            "lossy VarDCT, effort 7",
+            "JXL",
+            {"effort": 7},
+            (1, 10, 20, 35, 50, 65, 80, 88, 93, 96),
+            "pillow-jxl-plugin",
+            "pillow_jxl",
+            best=99.5,
+            step=0.5,
+            thread_option="num_threads",
         ),
         OtherCodec(
-            "heic", "HEIC", "x265 with libheif's defaults, 4:4:4",
-            "HEIF", {"chroma": 444},
-            (4, 10, 16, 22, 29, 36, 43, 50, 58, 66), "pillow-heif", "pillow_heif",
+            "heic",
+            "HEIC",
+            "x265 with libheif's defaults, 4:4:4",
+            "HEIF",
+            {"chroma": 444},
+            (4, 10, 16, 22, 29, 36, 43, 50, 58, 66),
+            "pillow-heif",
+            "pillow_heif",
         ),
     )
 }
@@ -140,9 +167,7 @@ def load(names: Sequence[str]) -> list[OtherCodec]:
     return codecs
 
 
-def nearest_within(
-    codec: OtherCodec, image: Image.Image, limit: int
-) -> tuple[float, bytes]:
+def nearest_within(codec: OtherCodec, image: Image.Image, limit: int) -> tuple[float, bytes]:
     """The file of the highest quality that is at most so large, by bisection.
 
     Returns:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from vrcodec import image_io
-from vrcodec.container import unpack
-from vrcodec.metrics import has_ssimulacra2, ms_ssim, psnr, ssimulacra2
+from vrcodec import pictures
+from vrcodec.bitstream.container import unpack
+from vrcodec.pictures.metrics import has_ssimulacra2, ms_ssim, psnr, ssimulacra2
 
 if TYPE_CHECKING:
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
 
 DIAL = tuple(i / 10 for i in range(11))
 """Qualities that a curve of the whole dial is made of."""
@@ -68,14 +68,14 @@ class Point:
         return 8 * self.bytes / self.pixels
 
 
-def read_rgb(path: Path, max_pixels: int = image_io.MAX_PIXELS) -> NDArray[np.uint8]:
+def read_rgb(path: Path, max_pixels: int = pictures.MAX_PIXELS) -> NDArray[np.uint8]:
     """A picture file as it is coded: 8-bit RGB (H, W, 3), turned as EXIF says, without alpha.
 
     Raises:
         PictureError: it cannot be read.
     """
-    image = image_io.open_picture(path, str(path), max_pixels)
-    return image_io.to_coded(image, strip=True).pixels
+    image = pictures.open_picture(path, str(path), max_pixels)
+    return pictures.to_coded(image, strip=True).pixels
 
 
 def measure(
@@ -126,7 +126,12 @@ def mean_curve(points: Iterable[Sequence[Point]]) -> dict[str, Any]:
         row = {
             name: _mean([getattr(point, name) for point in column])
             for name in (
-                "bpp", "psnr", "ms_ssim", "ssimulacra2", "encode_seconds", "decode_seconds"
+                "bpp",
+                "psnr",
+                "ms_ssim",
+                "ssimulacra2",
+                "encode_seconds",
+                "decode_seconds",
             )
         }
         megapixels = sum(point.pixels for point in column) / 1e6
@@ -174,7 +179,7 @@ def estimated_curve(
 
 
 def _estimate(coder: Coder, data: bytes) -> float | None:
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
 
     if not isinstance(coder, Codec):
         return None

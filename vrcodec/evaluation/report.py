@@ -38,21 +38,37 @@ PAGE = "report.html"
 MAX_PAGE_BYTES = 25_000_000
 """No further picture is put into the page beyond this size."""
 METRICS = {"psnr": "PSNR", "ms_ssim": "MS-SSIM", "ssimulacra2": "SSIMULACRA2"}
-_AXES = {"psnr": "PSNR (dB)", "ms_ssim": "MS-SSIM (dB: -10 log₁₀(1 - x))",
-         "ssimulacra2": "SSIMULACRA2"}
+_AXES = {
+    "psnr": "PSNR (dB)",
+    "ms_ssim": "MS-SSIM (dB: -10 log₁₀(1 - x))",
+    "ssimulacra2": "SSIMULACRA2",
+}
 _COMPRESSAI_NAMES = {
-    "bpp": "bpp", "psnr": "psnr-rgb", "ms_ssim": "ms-ssim-rgb", "ssimulacra2": "ssimulacra2",
-    "encode_seconds": "encoding_time", "decode_seconds": "decoding_time", "quality": "quality",
+    "bpp": "bpp",
+    "psnr": "psnr-rgb",
+    "ms_ssim": "ms-ssim-rgb",
+    "ssimulacra2": "ssimulacra2",
+    "encode_seconds": "encoding_time",
+    "decode_seconds": "decoding_time",
+    "quality": "quality",
 }
 _ANCHOR_TITLES = {
-    "vtm": "VTM 4:4:4 (published)", "bpg_444": "BPG 4:4:4 (published)",
-    "avif_s6_444": "AVIF (measured before)", "heic_444": "HEIC (measured before)",
-    "webp_m6": "WebP (measured before)", "jxl_e7": "JPEG XL (measured before)",
+    "vtm": "VTM 4:4:4 (published)",
+    "bpg_444": "BPG 4:4:4 (published)",
+    "avif_s6_444": "AVIF (measured before)",
+    "heic_444": "HEIC (measured before)",
+    "webp_m6": "WebP (measured before)",
+    "jxl_e7": "JPEG XL (measured before)",
     "jpeg_420": "JPEG (measured before)",
 }
-"""Which of the curves in scripts/anchors are drawn, and what the plots call them."""
-_MEASURED_AS = {"jpeg": "jpeg_420", "webp": "webp_m6", "avif": "avif_s6_444", "jxl": "jxl_e7",
-                "heic": "heic_444"}
+"""Which of the curves in vrcodec/data/anchors are drawn, and what the plots call them."""
+_MEASURED_AS = {
+    "jpeg": "jpeg_420",
+    "webp": "webp_m6",
+    "avif": "avif_s6_444",
+    "jxl": "jxl_e7",
+    "heic": "heic_444",
+}
 """The same codecs where a report measures them itself."""
 _COLOURS = ("#e4572e", "#4c86c6", "#3a9d6e", "#b07aa1", "#c99a2e", "#7d8590")
 _OWN_WIDTH, _WIDTH = 2.4, 1.5
@@ -79,9 +95,7 @@ class Comparison:
     rates: Mapping[str, tuple[float, float, float]]
 
 
-def compare_curves(
-    evaluation: Evaluation, anchors: Mapping[str, Curve]
-) -> list[Comparison]:
+def compare_curves(evaluation: Evaluation, anchors: Mapping[str, Curve]) -> list[Comparison]:
     """BD-rates against the other codecs of an evaluation, and against curves from elsewhere."""
     own = evaluation.curve(evaluation.own)
     curves = [(s.title, True, evaluation.curve(s)) for s in evaluation.subjects[1:]]
@@ -92,9 +106,7 @@ def compare_curves(
     ]
 
 
-def write_data(
-    folder: Path, evaluation: Evaluation, comparisons: Sequence[Comparison]
-) -> None:
+def write_data(folder: Path, evaluation: Evaluation, comparisons: Sequence[Comparison]) -> None:
     """Write everything but plots and page. Raises VrcodecError."""
     _make_folder(folder / "curves")
     for subject in evaluation.subjects:
@@ -113,7 +125,8 @@ def write_data(
             "measured_here": comparison.measured,
             "bd_rate_percent": {
                 metric: dict(zip(("percent", "low", "high"), rate, strict=True))
-                for metric, rate in comparison.rates.items() if math.isfinite(rate[0])
+                for metric, rate in comparison.rates.items()
+                if math.isfinite(rate[0])
             },
         }
         for comparison in comparisons
@@ -141,8 +154,12 @@ def write_plots(
     for metric in METRICS:
         if not any(value is not None for value in evaluation.curve(evaluation.own)[metric]):
             continue
-        settings = {"svg.hashsalt": metric, "svg.fonttype": "none", "font.size": 10,
-                    "font.family": "sans-serif"}
+        settings = {
+            "svg.hashsalt": metric,
+            "svg.fonttype": "none",
+            "font.size": 10,
+            "font.family": "sans-serif",
+        }
         with matplotlib.rc_context(settings):
             figure = _plot(evaluation, anchors, metric)
             for suffix, options in ((".png", {"dpi": 160}), (".svg", {})):
@@ -154,7 +171,7 @@ def write_plots(
             file = io.BytesIO()
             figure.savefig(file, format="svg", transparent=True, bbox_inches="tight")
         text = file.getvalue().decode()
-        elements[metric] = text[text.index("<svg"):].replace(_INK, "currentColor")
+        elements[metric] = text[text.index("<svg") :].replace(_INK, "currentColor")
     return elements
 
 
@@ -181,7 +198,10 @@ def write_page(
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("vrcodec.evaluation", "page"),
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = _number
     pictures: list[dict[str, Any]] = []
@@ -195,7 +215,8 @@ def write_page(
     own = evaluation.own
     curves = {subject.name: evaluation.curve(subject) for subject in evaluation.subjects}
     metrics = {
-        metric: title for metric, title in METRICS.items()
+        metric: title
+        for metric, title in METRICS.items()
         if any(value is not None for value in curves[own.name][metric])
     }
     page = environment.get_template("report.html").render(
@@ -222,7 +243,7 @@ def write_page(
         transport=TRANSPORT,
         today=date.today().isoformat(),
         machine=f"{platform.system()} on {platform.machine()} with {os.cpu_count()} cores, "
-                f"Python {platform.python_version()}",
+        f"Python {platform.python_version()}",
     )
     write_atomically(folder / PAGE, page.encode(), overwrite=True)
     return len(pictures)
@@ -267,25 +288,52 @@ def _comparable_positions(curves: Mapping[str, Mapping[str, Any]], own: str) -> 
 def _csv(evaluation: Evaluation) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow((
-        "picture", "width", "height", "codec", "quality", "bytes", "bpp", "psnr", "ms_ssim",
-        "ssimulacra2", "encode_seconds", "decode_seconds", "encode_mp_s", "decode_mp_s",
-        "estimate_bytes",
-    ))
+    writer.writerow(
+        (
+            "picture",
+            "width",
+            "height",
+            "codec",
+            "quality",
+            "bytes",
+            "bpp",
+            "psnr",
+            "ms_ssim",
+            "ssimulacra2",
+            "encode_seconds",
+            "decode_seconds",
+            "encode_mp_s",
+            "decode_mp_s",
+            "estimate_bytes",
+        )
+    )
     columns = [
-        (subject, column) for subject in evaluation.subjects
+        (subject, column)
+        for subject in evaluation.subjects
         for column in evaluation.points(subject)
     ]
     for i, picture in enumerate(evaluation.pictures):
         for subject, column in columns:
             point = column[i]
-            writer.writerow((
-                picture.name, picture.width, picture.height, subject.name, point.quality,
-                point.bytes, point.bpp, point.psnr, point.ms_ssim, point.ssimulacra2,
-                point.encode_seconds, point.decode_seconds,
-                point.pixels / 1e6 / point.encode_seconds,
-                point.pixels / 1e6 / point.decode_seconds, point.estimate,
-            ))
+            writer.writerow(
+                (
+                    picture.name,
+                    picture.width,
+                    picture.height,
+                    subject.name,
+                    point.quality,
+                    point.bytes,
+                    point.bpp,
+                    point.psnr,
+                    point.ms_ssim,
+                    point.ssimulacra2,
+                    point.encode_seconds,
+                    point.decode_seconds,
+                    point.pixels / 1e6 / point.encode_seconds,
+                    point.pixels / 1e6 / point.decode_seconds,
+                    point.estimate,
+                )
+            )
     return text.getvalue()
 
 
@@ -300,8 +348,13 @@ def _plot(evaluation: Evaluation, anchors: Mapping[str, Curve], metric: str) -> 
         curve = own if subject is evaluation.own else evaluation.curve(subject)
         width = _OWN_WIDTH if subject is evaluation.own else _WIDTH
         axes.plot(
-            *_line(curve, metric), marker="o", markersize=width + 1.6, linewidth=width,
-            color=colour, label=subject.title, zorder=3 if subject is evaluation.own else 2,
+            *_line(curve, metric),
+            marker="o",
+            markersize=width + 1.6,
+            linewidth=width,
+            color=colour,
+            label=subject.title,
+            zorder=3 if subject is evaluation.own else 2,
         )
     measured = {_MEASURED_AS.get(subject.name) for subject in subjects}
     known = [name for name in _ANCHOR_TITLES if name in anchors]
@@ -309,8 +362,12 @@ def _plot(evaluation: Evaluation, anchors: Mapping[str, Curve], metric: str) -> 
     drawn = [name for name, (x, _) in lines.items() if x and name not in measured]
     for i, name in enumerate(drawn):
         axes.plot(
-            *lines[name], linestyle=_DASHES[i % len(_DASHES)], linewidth=1.2,
-            color=_GREY, label=_ANCHOR_TITLES.get(name, name), zorder=1,
+            *lines[name],
+            linestyle=_DASHES[i % len(_DASHES)],
+            linewidth=1.2,
+            color=_GREY,
+            label=_ANCHOR_TITLES.get(name, name),
+            zorder=1,
         )
     x, y = _line(own, metric)
     axes.set_xscale("log", base=2)
@@ -336,7 +393,8 @@ def _plot(evaluation: Evaluation, anchors: Mapping[str, Curve], metric: str) -> 
 def _line(curve: Mapping[str, Any], metric: str) -> tuple[list[float], list[float]]:
     """Points of a curve with the metric, MS-SSIM in dB, in the order of their rates."""
     points = sorted(
-        (bpp, value) for bpp, value in zip(curve["bpp"], curve.get(metric) or (), strict=False)
+        (bpp, value)
+        for bpp, value in zip(curve["bpp"], curve.get(metric) or (), strict=False)
         if bpp is not None and value is not None
     )
     if metric == "ms_ssim":

@@ -18,7 +18,7 @@ from PIL import Image
 from vrcodec.evaluation.evaluate import OWN, Evaluation, Picture, Setup, Task, coder
 from vrcodec.evaluation.other_codecs import load, nearest_within
 from vrcodec.evaluation.rate_distortion import DIAL, Coder, read_rgb
-from vrcodec.metrics import has_ssimulacra2, ms_ssim, psnr, ssimulacra2
+from vrcodec.pictures.metrics import has_ssimulacra2, ms_ssim, psnr, ssimulacra2
 
 SIDE_BY_SIDE = (0.1, 0.3, 0.5)
 """Qualities of vrcodec at whose file sizes the other codecs are shown."""
@@ -37,7 +37,8 @@ def showcase_task(evaluation: Evaluation, picture: Picture) -> Task:
     metrics = "ssimulacra2" if has_ssimulacra2() else ""
     names = [subject.name for subject in evaluation.subjects[1:]]
     return Task(
-        f"showcase|{subjects}|{picture.digest}|{metrics}", show,
+        f"showcase|{subjects}|{picture.digest}|{metrics}",
+        show,
         (evaluation.setup, names, picture.path),
     )
 
@@ -73,8 +74,7 @@ def show(setup: Setup, names: list[str], path: Path) -> dict[str, Any]:
         rates.append({"quality": quality, "shown": shown})
     small = _middle(pixels, DIAL_SIZE)
     positions = [
-        _shown(own, small, own.encode(Image.fromarray(small), quality), quality)
-        for quality in DIAL
+        _shown(own, small, own.encode(Image.fromarray(small), quality), quality) for quality in DIAL
     ]
     return {
         "side_by_side": _facts(view) | {"rates": rates},

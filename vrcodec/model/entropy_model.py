@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vrcodec.model.conditioning import AnchoredTable, ConditionedConv
+from vrcodec.conditional.film import AnchoredTable, ConditionedConv
 from vrcodec.model.config import (
     LATENT_CHANNELS,
     LOG_SCALE_STEP,
@@ -100,7 +100,6 @@ class ScalePath(nn.Module):
             if self.SHUFFLE[i]:
                 h = F.pixel_shuffle(h, 2)
         return h.float()
-
 
     def _rounded(self, z_hat: Tensor, conditioning: Tensor) -> Tensor:
         """`forward` with the roundings of the integer path, as good as float32 can do them.

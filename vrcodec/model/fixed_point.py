@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vrcodec.container import CONDITIONING_ONE
+from vrcodec.bitstream.container import CONDITIONING_ONE
 from vrcodec.errors import WeightsError
 from vrcodec.model.config import (
     ANCHORS,
@@ -75,10 +75,12 @@ class FixedPointScalePath:
             if i == last:
                 bias[0] -= torch.log(torch.tensor(SCALE_MIN, dtype=torch.float64))
                 weight, bias = weight / LOG_SCALE_STEP, bias / LOG_SCALE_STEP
-            layers.append(FixedPointLayer(
-                torch.round(weight * 2**WEIGHT_BITS).long(),
-                torch.round(bias * 2 ** (WEIGHT_BITS + ACTIVATION_BITS)).long(),
-            ))
+            layers.append(
+                FixedPointLayer(
+                    torch.round(weight * 2**WEIGHT_BITS).long(),
+                    torch.round(bias * 2 ** (WEIGHT_BITS + ACTIVATION_BITS)).long(),
+                )
+            )
         return cls(layers)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -39,8 +39,9 @@ def initialise(model: CompressionModel, pictures: Tensor) -> None:
         step = math.sqrt(12 * 1.5 / math.log(2) / lam) * PIXEL_GAIN / 255
         log_steps.append(math.log(step) - model.basis.deviation16.log())
     model.log_step.initialise(*log_steps)
-    _initialise_hyperprior(model, frequency_groups(min(model.config.hyper,
-                                                       model.config.hyper_width)))
+    _initialise_hyperprior(
+        model, frequency_groups(min(model.config.hyper, model.config.hyper_width))
+    )
     _measure_hyperprior(model, pictures)
 
 

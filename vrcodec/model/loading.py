@@ -11,7 +11,7 @@ from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN
 from vrcodec.model.entropy_model import ACTIVATION_BITS, WEIGHT_BITS
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.network import CompressionModel
-from vrcodec.weights import Weights
+from vrcodec.model.weights_file import Weights
 
 PREFIX = "model."
 SCALE_PATH = "scale_path."
@@ -92,6 +92,6 @@ def load_model(weights: str | None = None) -> CompressionModel:
     """
     from pathlib import Path
 
-    from vrcodec.weights import default_weights, load_weights
+    from vrcodec.model.weights_file import default_weights, load_weights
 
     return build(load_weights(Path(weights) if weights else default_weights()))[0]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vrcodec.model.conditioning import ConditioningNet, StepTable
+from vrcodec.conditional.film import ConditioningNet, StepTable
 from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
 from vrcodec.model.entropy_model import (
     ContextModel,
@@ -142,7 +142,9 @@ class CompressionModel(nn.Module):
         if grey:
             limit[self.basis.is_colour] = 0
         _, _, symbols = self.passes(
-            self._features(z, embedding, at), conditioning, embedding,
+            self._features(z, embedding, at),
+            conditioning,
+            embedding,
             lambda mean, channels, step: torch.round((y[:, channels] - mean) / step).clamp(
                 -limit[channels], limit[channels]
             ),
@@ -166,7 +168,9 @@ class CompressionModel(nn.Module):
         embedding = self.conditioning(conditioning)
         given = symbols.float()
         y_hat, _, _ = self.passes(
-            self._features(z, embedding, at), conditioning, embedding,
+            self._features(z, embedding, at),
+            conditioning,
+            embedding,
             lambda mean, channels, step: given[:, channels],
         )
         return self.synthesis(y_hat, embedding, self.step(conditioning), self.basis)
@@ -198,7 +202,9 @@ class CompressionModel(nn.Module):
         features = self.mean_path(z_hat, embedding)[..., :rows, :columns]
 
         y_hat, means, symbols = self.passes(
-            features, conditioning, embedding,
+            features,
+            conditioning,
+            embedding,
             lambda mean, channels, step: round_to_bits((y[:, channels] - mean) / step, 0),
         )
         scaled = (y - means) / self.step(conditioning)[..., None, None]

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vrcodec.model.conditioning import ConditionedConv
+from vrcodec.conditional.film import ConditionedConv
 from vrcodec.model.config import BLOCK, LATENT_CHANNELS, ModelConfig
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
 
@@ -138,9 +138,7 @@ class AnalysisTransform(nn.Module):
         self.blocks16 = residual_blocks(config.width16, at_16, config.film_width)
         self.head = _zero_conv(config.width16, config.core)
 
-    def forward(
-        self, x: Tensor, embedding: Tensor, step: Tensor, basis: TransformBasis
-    ) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, step: Tensor, basis: TransformBasis) -> Tensor:
         """`step` (B or 1, 768): quantisation steps in deviations."""
         x = (x - 0.5) * PIXEL_GAIN
         deviation = basis.deviation16[:, None, None]
@@ -173,9 +171,7 @@ class SynthesisTransform(nn.Module):
         self.blocks8 = residual_blocks(config.width8, at_8, config.film_width)
         self.head = _zero_conv(config.width8, 192)
 
-    def forward(
-        self, y: Tensor, embedding: Tensor, step: Tensor, basis: TransformBasis
-    ) -> Tensor:
+    def forward(self, y: Tensor, embedding: Tensor, step: Tensor, basis: TransformBasis) -> Tensor:
         """`step` (B or 1, 768): quantisation steps in deviations."""
         trust = confidence(y)
         with torch.autocast(y.device.type, enabled=False):
@@ -228,7 +224,8 @@ class TransformBasis(nn.Module):
         """Set the deviations from pictures (B, 3, h, w) in [0, 1], sides multiples of 16."""
         x = (pictures - 0.5) * PIXEL_GAIN
         for size, basis, deviation in (
-            (8, self.basis8, self.deviation8), (BLOCK, self.basis16, self.deviation16)
+            (8, self.basis8, self.deviation8),
+            (BLOCK, self.basis16, self.deviation16),
         ):
             blocks = F.conv2d(F.pixel_unshuffle(x, size), basis[..., None, None])
             deviation.copy_(blocks.square().mean(dim=(0, 2, 3)).sqrt().clamp_min(1e-3))

@@ -54,9 +54,9 @@ class PictureStore:
 
         paths = find_pictures(folders)
         with ThreadPoolExecutor() as pool:
-            loaded = list(tqdm(
-                pool.map(read, paths), total=len(paths), desc="pictures", disable=not progress
-            ))
+            loaded = list(
+                tqdm(pool.map(read, paths), total=len(paths), desc="pictures", disable=not progress)
+            )
         pictures = [picture for picture in loaded if picture is not None]
         if not pictures:
             raise VrcodecError(

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vrcodec.coding.tables import TableSet, concatenate, quantise
-from vrcodec.container import CONDITIONING_ONE
+from vrcodec.bitstream.container import CONDITIONING_ONE
+from vrcodec.bitstream.tables import TableSet, concatenate, quantise
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.loading import exported, model_tensors
 from vrcodec.model.network import CompressionModel
+from vrcodec.model.weights_file import BUCKETS, save_weights, table_tensors
 from vrcodec.training.data import CropSampler
-from vrcodec.weights import BUCKETS, save_weights, table_tensors
 
 PRIOR_COUNT = 100.0
 """Weight of the logistic density the model was trained with, in observed symbols."""
@@ -135,9 +135,7 @@ def _hyper_prior(
     return mean.numpy(), model.hyper_prior.log_scale(vector)[0].exp().numpy()
 
 
-def _hyper_table(
-    values: NDArray, mean: float, sigma: float
-) -> tuple[int, NDArray[np.int32]]:
+def _hyper_table(values: NDArray, mean: float, sigma: float) -> tuple[int, NDArray[np.int32]]:
     spread = min(math.ceil(4 * sigma) + 1, MAX_HYPER_SYMBOLS // 4)
     low, high = round(mean) - spread, round(mean) + spread
     if len(values):

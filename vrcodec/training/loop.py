@@ -144,10 +144,16 @@ def train(
     saved = time.monotonic()
     window: list[tuple[float, float, float, float]] = []
     bad_steps = 0
-    with _log_file(run / LOG if world.first else None) as log, _stop_requested() as stop, tqdm(
-        total=options.max_steps or None, initial=state.step, unit="step",
-        disable=not (progress and world.first),
-    ) as bar:
+    with (
+        _log_file(run / LOG if world.first else None) as log,
+        _stop_requested() as stop,
+        tqdm(
+            total=options.max_steps or None,
+            initial=state.step,
+            unit="step",
+            disable=not (progress and world.first),
+        ) as bar,
+    ):
         while True:
             state.seconds = time.monotonic() - started
             used = state.seconds / options.max_time
@@ -194,18 +200,32 @@ def train(
             state.step += 1
             state.patches += count
 
-            window.append((loss.item(), bpp.mean().item(),
-                           (-10 * mse.clamp_min(1e-10).log10()).mean().item(), norm.item()))
+            window.append(
+                (
+                    loss.item(),
+                    bpp.mean().item(),
+                    (-10 * mse.clamp_min(1e-10).log10()).mean().item(),
+                    norm.item(),
+                )
+            )
             if state.step % 50 == 0:
                 means = world.mean(*np.mean(window, axis=0).tolist())
                 window.clear()
                 state.seconds = time.monotonic() - started
-                log([state.step, state.patches, f"{state.seconds:.1f}",
-                     *(f"{v:.5g}" for v in means[:3]),
-                     f"{options.lr * factor:.3g}", f"{means[3]:.3g}"])
+                log(
+                    [
+                        state.step,
+                        state.patches,
+                        f"{state.seconds:.1f}",
+                        *(f"{v:.5g}" for v in means[:3]),
+                        f"{options.lr * factor:.3g}",
+                        f"{means[3]:.3g}",
+                    ]
+                )
                 bar.set_postfix_str(
                     f"loss {means[0]:.4f} bpp {means[1]:.3f} psnr {means[2]:.2f} "
-                    f"{state.patches / state.seconds:.1f} patches/s", refresh=False,
+                    f"{state.patches / state.seconds:.1f} patches/s",
+                    refresh=False,
                 )
             bar.update()
             if world.first and time.monotonic() - saved > options.checkpoint_every:

@@ -26,7 +26,10 @@ class MuonAdamW:
         self.weights, rest = split_parameters(model)
         self.matrices = [nn.Parameter(_as_matrix(w.data, w)) for w in self.weights]
         self.muon = torch.optim.Muon(
-            self.matrices, lr=lr, momentum=momentum, weight_decay=0.0,
+            self.matrices,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=0.0,
             adjust_lr_fn="match_rms_adamw",
         )
         self.adamw = torch.optim.AdamW(rest, lr=lr, betas=BETAS, weight_decay=0.0, fused=True)
@@ -70,15 +73,11 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return matrices, rest
 
 
-def make_optimizer(
-    name: str, model: nn.Module, lr: float
-) -> torch.optim.Optimizer | MuonAdamW:
+def make_optimizer(name: str, model: nn.Module, lr: float) -> torch.optim.Optimizer | MuonAdamW:
     """The optimiser called `name`, one of NAMES, over all parameters of a model."""
     if name == "muon":
         return MuonAdamW(model, lr)
-    return torch.optim.AdamW(
-        model.parameters(), lr=lr, betas=BETAS, weight_decay=0.0, fused=True
-    )
+    return torch.optim.AdamW(model.parameters(), lr=lr, betas=BETAS, weight_decay=0.0, fused=True)
 
 
 def _as_matrix(values: Tensor, weight: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from vrcodec.model.config import ModelConfig
 from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
 from vrcodec.model.transforms import ResidualBlock
+from vrcodec.model.weights_file import load_weights
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore, find_pictures
 from vrcodec.training.distributed import World
 from vrcodec.training.export import export
@@ -32,7 +33,6 @@ from vrcodec.training.loop import (
     train,
 )
 from vrcodec.training.losses import MIX_RANGES, check_distortion
-from vrcodec.weights import load_weights
 
 WEIGHTS = "weights.safetensors"
 INITIAL = "initial.safetensors"
@@ -171,7 +171,7 @@ def _export(
 
 def validate(weights: Path, folder: Path, device: str, progress: bool = False) -> dict[str, Any]:
     """RD curve of a weights file over the pictures of a folder, by ideal code lengths."""
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
     from vrcodec.evaluation.rate_distortion import estimated_curve
 
     qualities = [i / 8 for i in range(9)]

@@ -41,9 +41,7 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
     import torch
     from pytorch_msssim import ms_ssim as measure
 
-    first, second = (
-        torch.from_numpy(np.array(x)).permute(2, 0, 1)[None].float() for x in (a, b)
-    )
+    first, second = (torch.from_numpy(np.array(x)).permute(2, 0, 1)[None].float() for x in (a, b))
     return float(measure(first, second, data_range=255))
 
 

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vrcodec.coding.tables import TableSet
+from vrcodec.bitstream.tables import TableSet
 from vrcodec.model.linear_basis import PIXEL_GAIN
 from vrcodec.model.network import CompressionModel
 
@@ -116,14 +116,16 @@ def refine(
     # The second derivative of price x error, were the synthesis its DCT alone.
     deviation = model.basis.deviation16[:, None, None]
     curvature = 2 * price * (255 / PIXEL_GAIN * steps_at * deviation).square()
-    error = functools.partial(
-        _error, model, window.pixels, embedding=embedding, step=step
-    )
+    error = functools.partial(_error, model, window.pixels, embedding=embedding, step=step)
     targets, best, lowest = window.y, window.y, float("inf")
     for number in range(steps + 1):
+
         def decide(
-            mean: Tensor, channels: slice, size: Tensor,
-            targets: Tensor = targets, plain: bool = number == 0,
+            mean: Tensor,
+            channels: slice,
+            size: Tensor,
+            targets: Tensor = targets,
+            plain: bool = number == 0,
         ) -> Tensor:
             exact = (targets[:, channels] - mean) / size
             nearest = torch.round(exact)

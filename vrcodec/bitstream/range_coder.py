@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vrcodec.coding.tables import MAX_MAGNITUDE, TOTAL, TableSet
+from vrcodec.bitstream.tables import MAX_MAGNITUDE, TOTAL, TableSet
 from vrcodec.errors import CorruptError
 
 ESCAPE_CLASSES = 16
@@ -121,9 +121,7 @@ def decode(data: bytes, numbers: NDArray[np.integer], tables: TableSet) -> NDArr
     return values
 
 
-def _encode_escapes(
-    coder: Any, excesses: NDArray[np.integer], below: NDArray[np.bool_]
-) -> None:
+def _encode_escapes(coder: Any, excesses: NDArray[np.integer], below: NDArray[np.bool_]) -> None:
     """Exponential Golomb code in equiprobable symbols: all classes, signs, then mantissas."""
     uniform = _stream().model.Uniform
     plus_one = excesses.astype(np.int64) + 1

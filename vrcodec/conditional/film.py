@@ -36,8 +36,10 @@ class ConditioningNet(nn.Module):
     def forward(self, conditioning: Tensor) -> Tensor:
         if not self.width:
             return conditioning[:, :0]
-        phase = torch.pi * conditioning[..., None] * torch.arange(
-            1, HARMONICS + 1, device=conditioning.device, dtype=conditioning.dtype
+        phase = (
+            torch.pi
+            * conditioning[..., None]
+            * torch.arange(1, HARMONICS + 1, device=conditioning.device, dtype=conditioning.dtype)
         )
         features = torch.cat([2 * conditioning - 1, torch.cos(phase).flatten(1)], dim=1)
         return F.silu(self.out(F.silu(self.hidden(features))))

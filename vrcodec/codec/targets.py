@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vrcodec.container import CHECKSUM_BYTES, CONDITIONING_ONE
+from vrcodec.bitstream.container import CHECKSUM_BYTES, CONDITIONING_ONE
 from vrcodec.errors import TargetError
-from vrcodec.metrics import MS_SSIM_SIDE, ms_ssim, psnr
+from vrcodec.pictures.metrics import MS_SSIM_SIDE, ms_ssim, psnr
 
 if TYPE_CHECKING:
-    from vrcodec.codec import Codec
-    from vrcodec.image_io import CodedPicture
+    from vrcodec.codec.codec import Codec
+    from vrcodec.pictures import CodedPicture
 
 MAX_ENCODES = 8
 """Files made for one picture, at most."""
@@ -111,7 +111,7 @@ def encode_to_target(
 
     Args:
         codec: the model.
-        picture: from `image_io.to_coded`.
+        picture: from `pictures.to_coded`.
         target: what to keep to.
         best_effort: take quality 0 or 1 where the target cannot be reached.
         effort: of the final file, as for `Codec.encode`. The quality is found without it and then
@@ -150,8 +150,11 @@ def quality_for_total(
         return math.log(max(1, sizes[position]))
 
     position = largest_within(
-        level, math.log(limit), math.log(limit * (1 - SIZE_SLACK)),
-        round(start * CONDITIONING_ONE), RATE_SLOPE,
+        level,
+        math.log(limit),
+        math.log(limit * (1 - SIZE_SLACK)),
+        round(start * CONDITIONING_ONE),
+        RATE_SLOPE,
     )
     if position is not None:
         return position / CONDITIONING_ONE, True
@@ -224,9 +227,7 @@ def _slope(a: tuple[int, float], b: tuple[int, float], expected: float) -> float
 class _Trials:
     """Files of one picture by position on the dial, or on the reversed dial."""
 
-    def __init__(
-        self, codec: Codec, picture: CodedPicture, target: Target, effort: int
-    ) -> None:
+    def __init__(self, codec: Codec, picture: CodedPicture, target: Target, effort: int) -> None:
         self.codec, self.picture, self.target = codec, picture, target
         self.effort = effort
         self.files: dict[tuple[int, int], tuple[bytes, float]] = {}
@@ -244,7 +245,11 @@ class _Trials:
         raise NotImplementedError
 
     def finish(
-        self, position: int, measure: Callable[[int, int], float], limit: float, enough: float,
+        self,
+        position: int,
+        measure: Callable[[int, int], float],
+        limit: float,
+        enough: float,
         slope: float,
     ) -> tuple[int, int]:
         """Where the result is, position and effort, from what was found without effort.
@@ -311,6 +316,7 @@ class _SizeTrials(_Trials):
             return math.log(max(1.0, size - fixed))
 
         start: float = (level(limit) - math.log(self._BPP_AT_ZERO * self._pixels / 8)) / self._SLOPE
+
         def measure(value: int, effort: int = 0) -> float:
             return level(len(self.file(value, effort)[0]))
 

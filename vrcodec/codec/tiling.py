@@ -156,8 +156,13 @@ class EncoderSpans:
         first = tile.start // GROUP + lookahead if tile.start else 0
         last = min(groups, -(-tile.stop // GROUP) + lookahead)
         return cls(
-            tile, y.grown(reach, reach, length), y, y.groups(0, groups),
-            Span(min(first, last), last), coded, coded.groups(1, groups),
+            tile,
+            y.grown(reach, reach, length),
+            y,
+            y.groups(0, groups),
+            Span(min(first, last), last),
+            coded,
+            coded.groups(1, groups),
         )
 
 

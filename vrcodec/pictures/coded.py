@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
-from vrcodec.container import Extra
+from vrcodec.bitstream.container import Extra
 from vrcodec.errors import CorruptError, PictureError
 from vrcodec.files import PICTURE_SUFFIXES, os_error_text
 
@@ -402,9 +402,7 @@ def _value_range(image: Image.Image, bits: int) -> tuple[float, float]:
     return float(low), float(max(high, low + 1))
 
 
-def _strip_samples(
-    strip: Image.Image, scale: tuple[float, float]
-) -> tuple[Pixels, Pixels | int]:
+def _strip_samples(strip: Image.Image, scale: tuple[float, float]) -> tuple[Pixels, Pixels | int]:
     """Colour (grey with a last axis of length 1) and alpha of a picture."""
     key = strip.info.get("transparency")
     if strip.mode in {"I", "F"} or strip.mode.startswith("I;16"):

@@ -34,21 +34,55 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vrcodec import __version__, container, provenance, storage
-from vrcodec.container import CONDITIONING_ONE, Extra
+from vrcodec import __version__
+from vrcodec.batch import marks as provenance
+from vrcodec.batch import storage
+from vrcodec.batch.marks import Mark
+from vrcodec.bitstream import container
+from vrcodec.bitstream.container import CONDITIONING_ONE, Extra
+from vrcodec.codec.targets import MAX_ENCODES, Target, quality_for_total
 from vrcodec.errors import VrcodecError, WeightsError, naming
 from vrcodec.files import os_error_text, remove_temporaries
-from vrcodec.provenance import Mark
-from vrcodec.rate_control import MAX_ENCODES, Target, quality_for_total
 
 if TYPE_CHECKING:
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
 
-PICTURES = frozenset({
-    ".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe",
-    ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm",
-    ".psd", ".qoi", ".ras", ".sgi", ".tga", ".tif", ".tiff", ".webp", ".xbm", ".xpm",
-})
+PICTURES = frozenset(
+    {
+        ".apng",
+        ".avif",
+        ".avifs",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".j2c",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpf",
+        ".jpg",
+        ".jpx",
+        ".pbm",
+        ".pcx",
+        ".pfm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".psd",
+        ".qoi",
+        ".ras",
+        ".sgi",
+        ".tga",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".xbm",
+        ".xpm",
+    }
+)
 """Names that end in one of these are taken for pictures to encode."""
 CODED = frozenset({".vrc"})
 """Names that end in one of these are taken for files to decode."""
@@ -191,10 +225,17 @@ class Encoding:
         else:
             choice = ["quality", round(self.choice * CONDITIONING_ONE)]
         second = {} if self.second is None else {"second": self.second}
-        return provenance.settings_digest({
-            "version": __version__, "weights": self.weights_id, "device": self.device,
-            "strip": self.strip, "choice": choice, "effort": self.effort, **second,
-        })
+        return provenance.settings_digest(
+            {
+                "version": __version__,
+                "weights": self.weights_id,
+                "device": self.device,
+                "strip": self.strip,
+                "choice": choice,
+                "effort": self.effort,
+                **second,
+            }
+        )
 
     def mark_of(self, data: bytes) -> Mark | None:
         """The mark of an existing result."""
@@ -206,22 +247,24 @@ class Encoding:
 
     def prepare(self, codec: Codec, source: bytes, name: str) -> Prepared:
         """All that comes before the networks."""
-        from vrcodec import image_io
+        from vrcodec import pictures
 
-        image = image_io.open_picture(source, name, self.max_pixels)
+        image = pictures.open_picture(source, name, self.max_pixels)
         with naming(name):
-            picture = image_io.to_coded(image, self.strip)
+            picture = pictures.to_coded(image, self.strip)
         mark = Mark(provenance.source_digest(source), self.digest).pack()
         picture = dataclasses.replace(picture, extras=picture.extras | {Extra.SOURCE: mark})
         alone = self.effort or isinstance(self.choice, Target)
         return Prepared(
-            name, picture, (image.size, picture.grey),
+            name,
+            picture,
+            (image.size, picture.grey),
             1 if alone else codec.batch_size(*image.size),
         )
 
     def make(self, codec: Codec, together: Sequence[Prepared]) -> list[Made]:
         """The results of what was prepared, and notes about each."""
-        from vrcodec.rate_control import encode_to_target
+        from vrcodec.codec.targets import encode_to_target
 
         pictures = [prepared.content for prepared in together]
         with naming(together[0].name):
@@ -229,7 +272,8 @@ class Encoding:
                 values = codec.conditioning(self.choice)
                 files = (
                     [codec.encode_picture(picture, values, self.effort) for picture in pictures]
-                    if self.effort else codec.encode_pictures(pictures, values)
+                    if self.effort
+                    else codec.encode_pictures(pictures, values)
                 )
                 return [
                     (data, picture.notes) for data, picture in zip(files, pictures, strict=True)
@@ -250,7 +294,7 @@ class Decoding:
 
     Attributes:
         weights, device, max_pixels: as for `Codec`.
-        format: one of `image_io.FORMATS`.
+        format: one of `pictures.FORMATS`.
     """
 
     weights: Path | None
@@ -282,13 +326,13 @@ class Decoding:
 
     def make(self, codec: Codec, together: Sequence[Prepared]) -> list[Made]:
         """The results of what was prepared, and notes about each."""
-        from vrcodec import image_io
+        from vrcodec import pictures
 
         made: list[Made] = []
         with naming(together[0].name):
             files = [prepared.content for prepared in together]
             for source, image in zip(files, codec.decode_pictures(files), strict=True):
-                picture = image_io.save_picture(image, self.format)
+                picture = pictures.save_picture(image, self.format)
                 mark = Mark(provenance.source_digest(source), self.digest)
                 made.append((provenance.mark_picture(picture, self.format, mark), ()))
         return made
@@ -331,8 +375,10 @@ def list_folder(
     others = left_out = 0
     for below, names in storage.walk(folder, out):
         wanted = [
-            name for name in names
-            if os.path.splitext(name)[1].lower() in kinds and not name.startswith("._")
+            name
+            for name in names
+            if os.path.splitext(name)[1].lower() in kinds
+            and not name.startswith("._")
             and not storage.is_special(storage.join(folder, below, name))
         ]
         others += len(names) - len(wanted)
@@ -656,7 +702,9 @@ class _Workers:
                 self.suspects.clear()
                 self._renew_pool()
                 yield Row(
-                    task.source, task.target, "failed",
+                    task.source,
+                    task.target,
+                    "failed",
                     error=f"{task.source}: its worker process died (out of memory?)",
                 )
 
@@ -739,7 +787,7 @@ def _codec(settings: Settings) -> Codec:
 def _load_codec(weights: Path | None, device: str, max_pixels: int) -> Codec:
     import torch
 
-    from vrcodec.codec import Codec
+    from vrcodec.codec.codec import Codec
 
     torch.set_num_threads(1)
     return Codec(weights, device, max_pixels)
@@ -800,12 +848,11 @@ def _result_names(names: Sequence[str], suffix: str) -> list[str]:
     """What the files of one folder become; all different."""
     full: set[str] = set()
     while True:
-        results = [
-            (name if name in full else os.path.splitext(name)[0]) + suffix for name in names
-        ]
+        results = [(name if name in full else os.path.splitext(name)[0]) + suffix for name in names]
         counts = Counter(result.casefold() for result in results)
         clashing = {
-            name for name, result in zip(names, results, strict=True)
+            name
+            for name, result in zip(names, results, strict=True)
             if counts[result.casefold()] > 1
         }
         if clashing <= full:

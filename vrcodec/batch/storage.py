@@ -141,7 +141,8 @@ def walk(folder: str, leave_out: str) -> Iterator[tuple[str, list[str]]]:
         own = None
     for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = sorted(
-            name for name in folders
+            name
+            for name in folders
             if own is None or os.path.realpath(os.path.join(place, name)) != own
         )
         yield Path(os.path.relpath(place, folder)).as_posix(), sorted(names)
@@ -162,7 +163,7 @@ def _walk_url(folder: str, leave_out: str) -> Iterator[tuple[str, list[str]]]:
     out = leave_out.removeprefix(folder + "/") if leave_out != folder else None
     places: dict[str, list[str]] = {}
     for path in paths:
-        below, _, name = path[len(root):].lstrip("/").rpartition("/")
+        below, _, name = path[len(root) :].lstrip("/").rpartition("/")
         if name and not f"{below}/".startswith(f"{out}/"):
             places.setdefault(below or ".", []).append(name)
     for below in sorted(places):

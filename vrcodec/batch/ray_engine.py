@@ -30,8 +30,9 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from vrcodec import __version__, batch
-from vrcodec.batch import Engine, Row, Settings, Task
+from vrcodec import __version__
+from vrcodec.batch import run as batch
+from vrcodec.batch.run import Engine, Row, Settings, Task
 from vrcodec.errors import VrcodecError
 
 RETRIES = 2
@@ -166,12 +167,12 @@ def _coders(settings: Settings, jobs: int | None, overwrite: bool) -> list[Any]:
     # Whole workers fit on every GPU; without GPUs yet, one each on those that will come.
     per_gpu = math.ceil(number / gpus) if gpus else 1
     actor = ray.remote(_Coder).options(
-        num_cpus=1, num_gpus=1 / per_gpu if on_gpu else 0,
-        max_restarts=-1, max_task_retries=RETRIES,
+        num_cpus=1,
+        num_gpus=1 / per_gpu if on_gpu else 0,
+        max_restarts=-1,
+        max_task_retries=RETRIES,
     )
-    return [
-        actor.remote(settings, overwrite, __version__, os.getcwd()) for _ in range(number)
-    ]
+    return [actor.remote(settings, overwrite, __version__, os.getcwd()) for _ in range(number)]
 
 
 @contextlib.contextmanager
@@ -185,7 +186,8 @@ def _connected(address: str | None, jobs: int | None) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         options |= {
-            "num_cpus": jobs or batch.default_jobs(), "include_dashboard": False,
+            "num_cpus": jobs or batch.default_jobs(),
+            "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE_BYTES,
         }
     try:

@@ -2,8 +2,8 @@
 
 ::
 
-    encode: image_io -> analysis -> round -> coding -> container
-    decode: container -> z -> scale indices (integers) -> y -> synthesis -> image_io
+    encode: pictures -> analysis -> round -> range coder -> container
+    decode: container -> z -> scale indices (integers) -> y -> synthesis -> pictures
 
 Large pictures pass through in tiles and y in bands of rows (tiling.py), so that beside the
 picture itself only the tile at work and the symbols of a few rows are in memory.
@@ -24,9 +24,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vrcodec import container, image_io, tiling
-from vrcodec.coding import symbols as coding
-from vrcodec.container import (
+from vrcodec import pictures
+from vrcodec.bitstream import container, range_coder
+from vrcodec.bitstream.container import (
     CONDITIONING_ONE,
     MAX_HEIGHT,
     MAX_WIDTH,
@@ -34,18 +34,19 @@ from vrcodec.container import (
     Stream,
     SymbolsCrc,
 )
+from vrcodec.codec import tiling
+from vrcodec.codec.refinement import MAX_EFFORT, STEPS, Search, SymbolCosts, Window, refine
+from vrcodec.codec.tiling import DecoderSpans, EncoderSpans, Span
 from vrcodec.errors import (
     CorruptError,
     PictureError,
     UnknownWeightsError,
     VrcodecError,
 )
-from vrcodec.metrics import squared_error
 from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS
 from vrcodec.model.loading import build
-from vrcodec.refinement import MAX_EFFORT, STEPS, Search, SymbolCosts, Window, refine
-from vrcodec.tiling import DecoderSpans, EncoderSpans, Span
-from vrcodec.weights import BUCKETS, default_weights, load_weights
+from vrcodec.model.weights_file import BUCKETS, default_weights, load_weights
+from vrcodec.pictures.metrics import squared_error
 
 _Item = TypeVar("_Item")
 
@@ -90,7 +91,7 @@ class Codec:
         self,
         weights: str | Path | None = None,
         device: str = "auto",
-        max_pixels: int = image_io.MAX_PIXELS,
+        max_pixels: int = pictures.MAX_PIXELS,
     ) -> None:
         self.device = select_device(device)
         self.max_pixels = max_pixels
@@ -144,7 +145,7 @@ class Codec:
         """Compress a picture.
 
         Args:
-            image: any Pillow picture; see image_io.py for what is kept of each mode.
+            image: any Pillow picture; see pictures.py for what is kept of each mode.
             quality: 0 (smallest) to 1 (best), linear in the logarithm of lambda.
             strip: drop EXIF, XMP, the ICC profile and the resolution.
             effort: 0 (fastest) to 9, more encoder time for fewer bits; see refinement.py. By
@@ -160,14 +161,14 @@ class Codec:
         self._check_pixels(*image.size)
         conditioning = self.conditioning(quality)
         effort = self.effort if effort is None else effort
-        return self.encode_picture(image_io.to_coded(image, strip=strip), conditioning, effort)
+        return self.encode_picture(pictures.to_coded(image, strip=strip), conditioning, effort)
 
     def encode_picture(
-        self, picture: image_io.CodedPicture, conditioning: tuple[int, ...], effort: int = 0
+        self, picture: pictures.CodedPicture, conditioning: tuple[int, ...], effort: int = 0
     ) -> bytes:
         """The contents of a .vrc file for a prepared picture, at header values.
 
-        What `image_io.to_coded` prepares serves every quality: prepare once, code often.
+        What `pictures.to_coded` prepares serves every quality: prepare once, code often.
         Raises ValueError for an effort that there is not.
         """
         if effort not in range(MAX_EFFORT + 1):
@@ -191,7 +192,7 @@ class Codec:
         return min(max(1, self.batch_pixels // (rows * columns * BLOCK**2)), MAX_BATCH)
 
     def encode_pictures(
-        self, pictures: Sequence[image_io.CodedPicture], conditioning: tuple[int, ...]
+        self, pictures: Sequence[pictures.CodedPicture], conditioning: tuple[int, ...]
     ) -> list[bytes]:
         """What `encode_picture` gives of each, `batch_size` of them at a time.
 
@@ -218,7 +219,7 @@ class Codec:
 
     def _pack(
         self,
-        picture: image_io.CodedPicture,
+        picture: pictures.CodedPicture,
         conditioning: tuple[int, ...],
         z: NDArray[np.int16],
         bands: Iterable[NDArray[np.int16]],
@@ -274,7 +275,7 @@ class Codec:
                 self._reconstruct(z, [y], conditioning, pixels)
             for number, stream in enumerate(part):
                 images.append(
-                    image_io.from_coded(pixels[number], stream.header.grey, stream.extras)
+                    pictures.from_coded(pixels[number], stream.header.grey, stream.extras)
                 )
         return images
 
@@ -329,10 +330,15 @@ class Codec:
         conditioning = self.conditioning(0.5)
         latents = self.latents(pixels, conditioning)
         encode = count_macs(self.model, lambda: self.latents(pixels, conditioning))
-        decode = count_macs(self.model, lambda: (
-            self._indexes(latents.z, conditioning, Span(0, latents.y.shape[1]), latents.y.shape[2]),
-            self.pixels(latents, conditioning),
-        ))
+        decode = count_macs(
+            self.model,
+            lambda: (
+                self._indexes(
+                    latents.z, conditioning, Span(0, latents.y.shape[1]), latents.y.shape[2]
+                ),
+                self.pixels(latents, conditioning),
+            ),
+        )
         return {
             "weights_id": self.weights_id,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -402,17 +408,19 @@ class Codec:
                 config = self.weights.config
                 free = torch.from_numpy(np.outer(down.free(config), across.free(config)))
                 part = Window(
-                    x[..., coded[0], coded[1]], y, z_seen[0], at,
-                    indexes[None].long().to(self.device), free.to(self.device),
+                    x[..., coded[0], coded[1]],
+                    y,
+                    z_seen[0],
+                    at,
+                    indexes[None].long().to(self.device),
+                    free.to(self.device),
                 )
                 y = refine(self.model, self._symbol_costs, part, vector, search)
             symbols = self.model.symbols(y, z_seen, vector, at, grey)
         symbols = symbols[..., down.tile.within(down.coded), across.tile.within(across.coded)]
         return symbols.short().cpu().numpy()
 
-    def _price_of_error(
-        self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...]
-    ) -> float:
+    def _price_of_error(self, pixels: NDArray[np.uint8], conditioning: tuple[int, ...]) -> float:
         """What the dial pays, in bits, for one squared error less on this picture.
 
         The slope of the picture's own rate-distortion curve, measured between a little less and
@@ -420,7 +428,7 @@ class Codec:
         improve on the curve; with lambda, the price in training, they would only slide along
         it wherever the weights' dial is steeper.
         """
-        picture = image_io.CodedPicture(pixels, False, False, None, {}, ())
+        picture = pictures.CodedPicture(pixels, False, False, None, {}, ())
         points = []
         for shift in (-_PRICE_REACH, _PRICE_REACH):
             first = min(max(conditioning[0] + shift, 0), CONDITIONING_ONE)
@@ -453,11 +461,13 @@ class Codec:
         for span, parts in zip(spans, tiling.restack(bands, spans), strict=True):
             part = np.concatenate(parts, axis=1)
             indexes = self._indexes(z, conditioning, span, columns)
-            sections.append(coding.encode(part.ravel(), indexes.ravel(), self.weights.y_tables))
+            y_tables = self.weights.y_tables
+            sections.append(range_coder.encode(part.ravel(), indexes.ravel(), y_tables))
             y_crc.update(part)
         z_crc = SymbolsCrc()
         z_crc.update(z)
-        z_body = coding.encode(z.ravel(), self._z_numbers(z, conditioning), self.weights.z_tables)
+        z_numbers = self._z_numbers(z, conditioning)
+        z_body = range_coder.encode(z.ravel(), z_numbers, self.weights.z_tables)
         return z_body, tuple(sections), y_crc.after(z_crc)
 
     def _read(self, stream: Stream) -> tuple[NDArray[np.int16], Iterator[NDArray[np.int16]]]:
@@ -472,7 +482,7 @@ class Codec:
             raise CorruptError(f"{len(header.conditioning)} conditioning values")
         (z,) = self._empty_z(1, header.height, header.width)
         numbers = self._z_numbers(z, header.conditioning)
-        z[...] = coding.decode(stream.z, numbers, self.weights.z_tables).reshape(z.shape)
+        z[...] = range_coder.decode(stream.z, numbers, self.weights.z_tables).reshape(z.shape)
         return z, self._read_sections(stream, z)
 
     def _read_sections(self, stream: Stream, z: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
@@ -481,7 +491,7 @@ class Codec:
         crc.update(z)
         for body, (top, bottom) in zip(stream.y, stream.header.sections, strict=True):
             indexes = self._indexes(z, stream.header.conditioning, Span(top, bottom), columns)
-            symbols = coding.decode(body, indexes.ravel(), self.weights.y_tables)
+            symbols = range_coder.decode(body, indexes.ravel(), self.weights.y_tables)
             part = symbols.astype(np.int16).reshape(indexes.shape)
             crc.update(part)
             if bottom == rows and crc.value != stream.symbols_crc:
@@ -532,9 +542,7 @@ class Codec:
             eight_bit = torch.round(x_hat[..., rows, columns].clamp(0, 1) * 255).to(torch.uint8)
         return eight_bit.permute(0, 2, 3, 1).cpu().numpy()
 
-    def _z_numbers(
-        self, z: NDArray[np.int16], conditioning: tuple[int, ...]
-    ) -> NDArray[np.int64]:
+    def _z_numbers(self, z: NDArray[np.int16], conditioning: tuple[int, ...]) -> NDArray[np.int64]:
         """Table of every element of z (hyper, h, w), flat: by channel and quality bucket."""
         bucket = min(conditioning[0] * BUCKETS // CONDITIONING_ONE, BUCKETS - 1)
         channels = self.weights.config.hyper

@@ -262,8 +262,12 @@ class _Layout:
             raise CorruptError(f"{count} conditioning values")
         conditioning = struct.unpack(f">{count}H", reader.take(2 * count))
         self.header = Header(
-            width, height, weights_id, conditioning,
-            bool(flags & _Flag.GREY), bool(flags & _Flag.SIXTEEN_BIT),
+            width,
+            height,
+            weights_id,
+            conditioning,
+            bool(flags & _Flag.GREY),
+            bool(flags & _Flag.SIXTEEN_BIT),
         )
         self.extras = self._extra_lengths(reader) if flags & _Flag.EXTRAS else {}
         self.z = reader.varint()

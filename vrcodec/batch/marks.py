@@ -14,7 +14,7 @@ import struct
 import zlib
 from typing import Any
 
-from vrcodec.container import Extra, unpack
+from vrcodec.bitstream.container import Extra, unpack
 from vrcodec.errors import FormatError
 
 DIGEST_BYTES = 8
@@ -78,8 +78,8 @@ def mark_picture(data: bytes, format: str, mark: Mark) -> bytes:
     at the end of TIFF and BMP.
 
     Args:
-        data: the file, as `image_io.save_picture` makes it.
-        format: one of `image_io.FORMATS`.
+        data: the file, as `pictures.save_picture` makes it.
+        format: one of `pictures.FORMATS`.
     """
     blank = _with_text(data, format, mark.pack() + bytes(DIGEST_BYTES))
     found = _TEXT.search(blank)

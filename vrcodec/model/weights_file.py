@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from vrcodec.coding.tables import TableSet
+from vrcodec.bitstream.tables import TableSet
 from vrcodec.errors import WeightsError
 from vrcodec.model.config import ANCHORS, SCALE_LEVELS, ModelConfig
 
@@ -45,7 +45,7 @@ def default_weights() -> Path:
     Raises:
         WeightsError: there are none.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for path in (
         package / "weights_data" / "release.safetensors",
         package.parent / "weights" / "release.safetensors",
