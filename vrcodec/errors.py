@@ -42,6 +42,10 @@ class PictureError(VrcodecError):
     """A picture cannot be read, is too large, or cannot be written."""
 
 
+class DialError(VrcodecError, ValueError):
+    """The weights have no such dial, or it has no such position."""
+
+
 class TargetError(VrcodecError):
     """No quality reaches the size or the fidelity that was asked for."""
 

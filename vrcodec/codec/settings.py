@@ -1,0 +1,111 @@
+"""What a user can say about coding a picture, in one frozen object. No torch here.
+
+`EncodeSettings` goes as it is from the command line or a caller to the worker that codes the
+picture, and the marks of batches are a digest of the whole of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import json
+import math
+
+from vrcodec.conditional.dials import QUALITY, Conditioning, Dials
+from vrcodec.errors import TargetError
+
+MAX_EFFORT = 9
+DEFAULT_QUALITY = 0.5
+
+
+class Measure(enum.Enum):
+    """What a target is about; the value is what people call it."""
+
+    SIZE = "size"
+    BPP = "bpp"
+    PSNR = "psnr"
+    MS_SSIM = "ms-ssim"
+    SSIMULACRA2 = "ssimulacra2"
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether a target is a limit of the file's size."""
+        return self in {Measure.SIZE, Measure.BPP}
+
+
+_UNITS = {
+    Measure.SIZE: "{:,.0f} bytes",
+    Measure.BPP: "{:.4g} bpp",
+    Measure.PSNR: "{:.2f} dB",
+    Measure.MS_SSIM: "MS-SSIM {:.4f}",
+    Measure.SSIMULACRA2: "SSIMULACRA2 {:.1f}",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What a file has to keep to.
+
+    Attributes:
+        measure: of the size, never exceeded, or of the fidelity, always reached.
+        value: bytes, bits per pixel of the whole file, dB, MS-SSIM below 1, or SSIMULACRA2.
+    """
+
+    measure: Measure
+    value: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise TargetError(f"a target of {self.value} cannot be reached")
+
+    def __str__(self) -> str:
+        return _UNITS[self.measure].format(self.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeSettings:
+    """How pictures are coded.
+
+    Attributes:
+        dials: (name, position in [0, 1]) of the dials that are not at their default, sorted.
+        target: what decides the quality instead of a position; the other dials stay as said.
+        best_effort: take the nearest end of the dial where a target cannot be reached.
+        effort: 0 (fastest) to 9 (fewest bits at equal quality).
+        strip: leave ICC profile, EXIF, XMP and resolution out.
+    """
+
+    dials: tuple[tuple[str, float], ...] = ()
+    target: Target | None = None
+    best_effort: bool = False
+    effort: int = 0
+    strip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.effort not in range(MAX_EFFORT + 1):
+            raise ValueError(f"effort {self.effort} is not one of 0 to {MAX_EFFORT}")
+        object.__setattr__(self, "dials", tuple(sorted(self.dials)))
+
+    def at_quality(self, position: float) -> EncodeSettings:
+        """The same with a quality instead of a target."""
+        others = tuple((name, at) for name, at in self.dials if name != QUALITY)
+        return dataclasses.replace(self, dials=((QUALITY, position), *others), target=None)
+
+    def conditioning(self, dials: Dials) -> Conditioning:
+        """Where on a model's dials this is; a target's quality is at its default.
+
+        Raises:
+            DialError: the model has no such dial, or a position is not in [0, 1].
+        """
+        return dials.conditioning(dict(self.dials))
+
+    def digest(self, **further: object) -> bytes:
+        """Digest of all of this and of what else decides about a result, 8 bytes."""
+        text = json.dumps(
+            dataclasses.asdict(self) | {"further": further}, sort_keys=True, default=_plain
+        )
+        return hashlib.sha256(text.encode()).digest()[:8]
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, enum.Enum) else str(value)

@@ -1,0 +1,135 @@
+"""The dials of a loss-conditional model: what can be chosen after training. No torch here.
+
+A model is trained on a distribution of losses L = R + sum of c_k D_k and told the coefficients c_k
+("You Only Train Once", Dosovitskiy & Djolonga, ICLR 2020). Every coefficient is a *dial*: a name, a
+range, and a default. Where on a dial one is, is said in three ways, and this is the one place that
+knows how they hang together::
+
+    position      0 to 1, what people and networks see; linear in the logarithm of the coefficient
+    header value  0 to ONE, an integer, what files hold: position x ONE, rounded
+    coefficient   low to high, what multiplies a loss in training
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from vrcodec.errors import DialError
+
+ONE = 1 << 15
+"""Header value of position 1."""
+MAX_DIALS = 8
+QUALITY = "quality"
+"""Name of the first dial of every codec: lambda, the weight of distortion against rate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dial:
+    """One loss coefficient.
+
+    Attributes:
+        name: lower case, as in `--dial NAME=X`.
+        low, high: the coefficient at position 0 and 1.
+        default: position where nothing else is said.
+    """
+
+    name: str
+    low: float
+    high: float
+    default: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (0 < self.low < self.high and math.isfinite(self.high)):
+            raise ValueError(f"dial {self.name}: needs 0 < low < high, both finite")
+        if not 0 <= self.default <= 1:
+            raise ValueError(f"dial {self.name}: default {self.default} is not in [0, 1]")
+
+    def coefficient(self, position: float) -> float:
+        """The loss coefficient at a position in [0, 1]."""
+        return self.low * (self.high / self.low) ** position
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditioning:
+    """Where on every dial a picture is coded; hashable, equal if files would say the same.
+
+    Attributes:
+        values: header values, one per dial, the quality first.
+    """
+
+    values: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.values) <= MAX_DIALS:
+            raise ValueError(f"{len(self.values)} conditioning values")
+        if any(not 0 <= value <= ONE for value in self.values):
+            raise ValueError("conditioning value out of range")
+
+    @property
+    def positions(self) -> tuple[float, ...]:
+        """Positions in [0, 1]."""
+        return tuple(value / ONE for value in self.values)
+
+    @property
+    def quality(self) -> float:
+        """Position of the first dial."""
+        return self.values[0] / ONE
+
+    def at_quality(self, value: int) -> Conditioning:
+        """The same but for the header value of the quality, which is kept within 0 to ONE."""
+        return Conditioning((min(max(value, 0), ONE), *self.values[1:]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Dials:
+    """All dials of a model, in the order of its conditioning vector; the first is the quality."""
+
+    dials: tuple[Dial, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.dials) <= MAX_DIALS:
+            raise ValueError(f"a model has 1 to {MAX_DIALS} dials, not {len(self.dials)}")
+        if len(set(self.names)) < len(self.dials):
+            raise ValueError(f"two dials of one name in {', '.join(self.names)}")
+
+    def __iter__(self) -> Iterator[Dial]:
+        return iter(self.dials)
+
+    def __len__(self) -> int:
+        return len(self.dials)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dial.name for dial in self.dials)
+
+    def conditioning(self, positions: Mapping[str, float] | None = None) -> Conditioning:
+        """The conditioning at these positions, and at the defaults of the dials not named.
+
+        Raises:
+            DialError: there is no such dial, or a position is not in [0, 1].
+        """
+        chosen = dict(positions or {})
+        values = []
+        for dial in self.dials:
+            position = chosen.pop(dial.name, dial.default)
+            if not 0 <= position <= 1:  # false for a NaN, too
+                raise DialError(f"{dial.name} {position} is not in [0, 1]")
+            values.append(round(position * ONE))
+        if chosen:
+            raise DialError(
+                f"these weights have no dial {', '.join(sorted(chosen))}; "
+                f"they have {', '.join(self.names)}"
+            )
+        return Conditioning(tuple(values))
+
+    def positions(self, conditioning: Conditioning) -> dict[str, float]:
+        """Position of every dial by name."""
+        return dict(zip(self.names, conditioning.positions, strict=True))
+
+    def coefficients(self, positions: Sequence[float]) -> tuple[float, ...]:
+        """Loss coefficients at positions in [0, 1], the quality's lambda first."""
+        return tuple(
+            dial.coefficient(position) for dial, position in zip(self.dials, positions, strict=True)
+        )
