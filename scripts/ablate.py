@@ -79,7 +79,7 @@ def train_variant(
     if (run / CURVE).exists():
         return
     run.mkdir(parents=True, exist_ok=True)
-    shape = dataclasses.asdict(ModelConfig()) | plan.get("config", {})
+    shape = json.loads(ModelConfig().to_json()) | plan.get("config", {})
     (run / "config.json").write_text(json.dumps(shape | variant.get("config", {})))
     if "from" in variant and not (run / CHECKPOINT).exists():
         earlier = folder(arguments, variant["from"], seed)
