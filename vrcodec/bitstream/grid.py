@@ -26,6 +26,11 @@ class Grid:
     height: int
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
+    @property
     def latent_size(self) -> tuple[int, int]:
         """Rows and columns of y's grid."""
         return -(-self.height // BLOCK), -(-self.width // BLOCK)
