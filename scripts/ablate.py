@@ -35,7 +35,6 @@ difference along the dial: a line for each curve, a point for each twin.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import os

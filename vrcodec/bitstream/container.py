@@ -165,7 +165,9 @@ def pack(stream: Stream) -> bytes:
     if len(stream.y) != header.section_count:
         raise ValueError(f"{len(stream.y)} y sections, not {header.section_count}")
     flags = _Flag.GREY * header.grey | _Flag.SIXTEEN_BIT * header.sixteen_bit
-    flags |= _Flag.EXTRAS * bool(stream.extras) | _Flag.VECTOR * (len(header.conditioning.values) > 1)
+    flags |= _Flag.EXTRAS * bool(stream.extras) | _Flag.VECTOR * (
+        len(header.conditioning.values) > 1
+    )
     parts = [MAGIC, bytes([VERSION << 4 | flags]), bytes.fromhex(header.weights_id)]
     parts += [_varint(header.width), _varint(header.height)]
     if flags & _Flag.VECTOR:

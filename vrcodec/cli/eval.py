@@ -144,9 +144,9 @@ def evaluate(
 
     import torch
 
-    from vrcodec.codec.codec import select_device
     from vrcodec.evaluation.evaluate import Setup, prepare
     from vrcodec.evaluation.rate_distortion import DIAL
+    from vrcodec.model.loading import select_device
     from vrcodec.pictures import MAX_PIXELS
     from vrcodec.pictures.metrics import has_ssimulacra2
 

@@ -48,7 +48,7 @@ class Codec:
         threads: how many to compute with on a CPU; by default as many as suit each picture.
         precision: of what need not be exact: "auto", "float32" or "bfloat16".
         tile: latent positions along the side of what is computed at a time, a multiple of 4.
-        batch_pixels: of small pictures that are computed together; by default what suits the device.
+        batch_pixels: of small pictures that are computed together; by default as suits the device.
         networks: these instead of the weights' own in PyTorch.
 
     Raises:
@@ -83,7 +83,9 @@ class Codec:
 
     def __setattr__(self, name: str, value: object) -> None:
         if "_made" in vars(self):
-            raise AttributeError(f"a Codec does not change: {name} is for its constructor, or a call")
+            raise AttributeError(
+                f"a Codec does not change: {name} is for its constructor, or a call"
+            )
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
@@ -139,8 +141,9 @@ class Codec:
             ArgumentError, DialError: a value is not one of those there are.
         """
         if not isinstance(settings, EncodeSettings):
-            quality = {} if settings is None else {"quality": settings}
-            settings = EncodeSettings.of(**quality, **keywords)
+            if settings is not None:
+                keywords["quality"] = settings
+            settings = EncodeSettings.of(**keywords)
         elif keywords:
             raise ArgumentError(f"settings are given: {', '.join(keywords)} would contradict them")
         with stage(READ):
@@ -165,7 +168,7 @@ class Codec:
         if settings.target or settings.effort:
             return [encode_alone(self.pipeline, picture, settings) for picture in pictures]
         conditioning, made = settings.conditioning(self.dials), []
-        for part, size in self._batches(pictures, lambda one: one.pixels.shape[1::-1]):
+        for part, size in self._batches(pictures, _size):
             made += self.pipeline.files(part, conditioning, size)
         return [Encoded(data, conditioning) for data in made]
 
@@ -223,3 +226,8 @@ class Codec:
             )
         if width * height > self.max_pixels:
             raise PictureError(f"{width}x{height} pixels exceed the limit of {self.max_pixels}")
+
+
+def _size(picture: CodedPicture) -> tuple[int, int]:
+    height, width = picture.pixels.shape[:2]
+    return width, height

@@ -1,4 +1,4 @@
-"""Prepared pictures to files and back, at a given conditioning: networks, tiles and coder together."""
+"""Prepared pictures to files and back at a conditioning: networks, tiles and coder together."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, Union
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from vrcodec import pictures
 from vrcodec.errors import ArgumentError
 from vrcodec.files import read_bytes
 
-FileSource = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO]
+FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A file: its path, its bytes, or a binary stream."""
-PictureSource = Union[Image.Image, NDArray[np.uint8], FileSource]
+PictureSource = Image.Image | NDArray[np.uint8] | FileSource
 """A picture: one of Pillow's, an array (H, W) or (H, W, 1 to 4) of uint8, or a picture file."""
 _NAMED = "the bytes"
 

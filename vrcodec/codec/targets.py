@@ -214,9 +214,7 @@ def encode_to_goal(
         if not best_effort:
             best = Target(goal.target.measure, found.achieved or 0.0)
             end = goal.conditioning(0, others).quality
-            raise TargetError(
-                f"{goal.target} cannot be reached: quality {end:.0f} gives {best}"
-            )
+            raise TargetError(f"{goal.target} cannot be reached: quality {end:.0f} gives {best}")
         if refined:
             return _Trials(goal, others, refined, achieved, {}).result(0, reached=False)
         return found

@@ -16,7 +16,6 @@ from vrcodec.bitstream.grid import BLOCK
 from vrcodec.codec.networks import At, Refine, Search, Window
 from vrcodec.codec.refinement import Part, SymbolCosts, refine
 from vrcodec.conditional.dials import Conditioning
-from vrcodec.conditional.film import Condition
 from vrcodec.model.isolation import bound_primitive_cache, isolated, suitable_threads
 from vrcodec.model.loading import build, select_device
 from vrcodec.model.macs import TOTAL, count_macs
@@ -125,7 +124,6 @@ class TorchNetworks:
         """What spends effort on windows; see refinement.py."""
 
         def refined(window: Window) -> NDArray[np.float32]:
-            rows, columns = window.at
             indexes = self.scale_indexes(window.z[0], conditioning, window.at)
             with self._at_work(_pixels_of(window.y)):
                 part = Part(

@@ -315,18 +315,28 @@ def peak_memory(setup: Setup, name: str, path: Path, quality: float) -> dict[str
         return pool.submit(_peak_memory, setup, name, path, quality).result()
 
 
+class _Own:
+    """Our codec with its effort."""
+
+    def __init__(self, setup: Setup) -> None:
+        from vrcodec.codec.codec import Codec
+
+        self.codec = Codec(setup.weights, setup.device, setup.max_pixels, setup.threads)
+        self._effort = setup.effort
+
+    def encode(self, image: Image.Image, quality: float, /) -> bytes:
+        return self.codec.encode(image, quality, effort=self._effort)
+
+    def decode(self, data: bytes, /) -> Image.Image:
+        return self.codec.decode(data)
+
+
 @functools.lru_cache
 def coder(setup: Setup, name: str) -> Coder:
     """A codec by name, used once so that nothing is measured cold."""
     found: Coder
     if name == OWN:
-        import torch
-
-        from vrcodec.codec.codec import Codec
-
-        torch.set_num_threads(setup.threads)
-        found = own = Codec(setup.weights, setup.device, setup.max_pixels)
-        own.effort = setup.effort
+        found = _Own(setup)
     else:
         found = other_codecs.load([name])[0].with_threads(setup.threads)
     found.decode(found.encode(Image.new("RGB", (_WARM_UP, _WARM_UP)), 1))

@@ -30,10 +30,10 @@ OVERHEAD = 24
 class Coder(Protocol):
     """What can be measured: vrcodec's `Codec`, and `other_codecs.OtherCodec`."""
 
-    def encode(self, image: Image.Image, quality: float) -> bytes:
+    def encode(self, image: Image.Image, quality: float, /) -> bytes:
         """A file's bytes."""
 
-    def decode(self, data: bytes) -> Image.Image:
+    def decode(self, data: bytes, /) -> Image.Image:
         """The picture in a file."""
 
 
@@ -164,14 +164,16 @@ def estimated_curve(
     curve: dict[str, list[float]] = {"quality": list(qualities), "bpp": [], "psnr": []}
     with tqdm(total=len(paths) * len(qualities), unit="picture", disable=not progress) as bar:
         for quality in qualities:
-            values = codec.conditioning(quality)
+            values = codec.dials.at(quality)
             rates, fidelities = [], []
             for pixels in pictures:
                 height, width = pixels.shape[:2]
-                latents = codec.latents(pixels, values)
-                bits = codec.estimate_bits(latents, values) + 8 * OVERHEAD
+                latents = codec.pipeline.latents(pixels, values)
+                bits = codec.pipeline.estimate_bits(latents, values) + 8 * OVERHEAD
                 rates.append(bits / (height * width))
-                fidelities.append(psnr(pixels, codec.pixels(latents, values)[:height, :width]))
+                fidelities.append(
+                    psnr(pixels, codec.pipeline.pixels(latents, values)[:height, :width])
+                )
                 bar.update()
             curve["bpp"].append(float(np.mean(rates)))
             curve["psnr"].append(float(np.mean(fidelities)))
@@ -181,10 +183,12 @@ def estimated_curve(
 def _estimate(coder: Coder, data: bytes) -> float | None:
     from vrcodec.codec.codec import Codec
 
-    if not isinstance(coder, Codec):
+    codec = getattr(coder, "codec", coder)
+    if not isinstance(codec, Codec):
         return None
     stream = unpack(data)
-    return coder.estimate_bits(coder.read_latents(stream), stream.header.conditioning) / 8
+    latents = codec.pipeline.read_latents(stream)
+    return codec.pipeline.estimate_bits(latents, stream.header.conditioning) / 8
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -29,15 +29,20 @@ def unnamed_dials(ranges: Sequence[tuple[float, float]]) -> Dials:
     """
     if len(ranges) > len(EARLIER_NAMES):
         raise ValueError(f"{len(ranges)} loss coefficients without names")
-    return Dials(tuple(Dial(name, *pair) for name, pair in zip(EARLIER_NAMES, ranges)))
+    named = zip(EARLIER_NAMES, ranges, strict=False)
+    return Dials(tuple(Dial(name, low, high) for name, (low, high) in named))
+
+
+QUALITY_ALONE = Dials((Dial(QUALITY, 0.0006, 0.5),))
+"""One dial: lambda, for D = 255^2 x MSE on [0, 1] RGB."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Widths and depths; stored in the weights file, so that the file alone rebuilds the model."""
 
-    dials: Dials = Dials((Dial(QUALITY, 0.0006, 0.5),))
-    """The loss coefficients; the first is lambda, for D = 255^2 x MSE on [0, 1] RGB."""
+    dials: Dials = QUALITY_ALONE
+    """The loss coefficients, lambda first."""
     width8: int = 128
     """Channels of the residual blocks at 1/8 of the picture's resolution."""
     width16: int = 256

@@ -93,7 +93,7 @@ def isolated(device: torch.device, threads: int | None = None) -> Iterator[None]
 
 @contextlib.contextmanager
 def _plain_float32() -> Iterator[None]:
-    """Products of float32 as such: no TF32 and no bfloat16. For all threads, until the last leaves."""
+    """Products of float32 as such, without TF32 or bfloat16, until the last thread leaves."""
     with _process.lock:
         if not _process.inside:
             _process.precisions = [owner.fp32_precision for owner in _owners()]
