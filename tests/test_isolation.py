@@ -14,11 +14,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import picture
-from PIL import Image
 
 import vrcodec
 from vrcodec import Codec
-
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +148,8 @@ def work(number):
     return vrcodec.encode(image, number / 10, weights={str(tiny_weights)!r})
 with ThreadPoolExecutor(8) as pool:
     files = list(pool.map(work, range(8)))
-assert files == [work_alone for work_alone in (vrcodec.encode(image, n / 10, weights={str(tiny_weights)!r}) for n in range(8))]
+start = threading.Barrier(1)
+assert files == [work(number) for number in range(8)]
 print(len(made))
 """
     assert run_script(script).split() == ["1"]
