@@ -107,5 +107,23 @@ class EncodeSettings:
         return hashlib.sha256(text.encode()).digest()[:8]
 
 
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A picture, coded.
+
+    Attributes:
+        data: the contents of a .vrc file.
+        conditioning: where on the dials it is coded.
+        reached: whether it keeps to the target; False only for the nearest end of the dial, with
+            `best_effort`.
+        achieved: what the target measures, of this file; None without a target.
+    """
+
+    data: bytes
+    conditioning: Conditioning
+    reached: bool = True
+    achieved: float | None = None
+
+
 def _plain(value: object) -> object:
     return value.value if isinstance(value, enum.Enum) else str(value)
