@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vrcodec.batch.run import Encoding
+from vrcodec.batch import Encoding, RunSettings
+from vrcodec.codec.settings import EncodeSettings
 from vrcodec.model.weights_file import weights_id
 from vrcodec.pictures import MAX_PIXELS
 
@@ -132,10 +133,16 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(tiny_weights: Path) -> Encoding:
-    """Of a batch run that encodes with the tiny model on the CPU."""
+def settings(tiny_weights: Path) -> RunSettings:
+    """Of a batch run with the tiny model on the CPU."""
     name = weights_id(tiny_weights)
-    return Encoding(tiny_weights, name, "cpu", MAX_PIXELS, 0.5)
+    return RunSettings(MAX_PIXELS, tiny_weights, "cpu", threads=1, weights_id=name, marked=True)
+
+
+@pytest.fixture(scope="module")
+def job() -> Encoding:
+    """What a batch run does: pictures are coded at the middle of the dial."""
+    return Encoding(EncodeSettings((("quality", 0.5),)))
 
 
 EVAL_OPTIONS = (

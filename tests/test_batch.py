@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -17,13 +18,18 @@ import pytest
 from conftest import MANY, RunVrcodec, Start, children, linux_only, picture, tree, wait_for
 from PIL import Image
 
+from vrcodec import batch
+from vrcodec.batch import Encoding, Processes, RunSettings, Task, worker
 from vrcodec.batch import marks as provenance
-from vrcodec.batch import run as batch
+from vrcodec.batch.jobs import Prepared
 from vrcodec.batch.marks import Mark
-from vrcodec.batch.run import Encoding, State, Task
+from vrcodec.batch.run import run
+from vrcodec.batch.settings import Total
+from vrcodec.batch.worker import State
 from vrcodec.bitstream import container
 from vrcodec.bitstream.container import Extra
 from vrcodec.codec.codec import Codec
+from vrcodec.codec.settings import Measure, Target
 from vrcodec.errors import VrcodecError
 from vrcodec.files import remove_temporaries
 from vrcodec.pictures import FORMATS, save_picture
@@ -74,7 +80,7 @@ def test_patterns_choose_by_name_or_path(folder: Path, tmp_path: Path) -> None:
             folder, tmp_path / "out", batch.PICTURES, ".vrc", include, exclude
         )
         names = [os.path.relpath(task.source, folder) for task in listing.tasks]
-        return names, listing.others, listing.left_out
+        return names, len(listing.skipped), len(listing.left_out)
 
     everything = ["one.png", "two.PNG", "two.jpg", "b/grey.png", "b/c/deep name.webp"]
     assert listed([], []) == (everything, 2, 0)
@@ -93,17 +99,19 @@ def test_pipes_are_no_pictures(folder: Path, tmp_path: Path) -> None:
     listing = batch.list_folder(folder, tmp_path / "out", batch.PICTURES, ".vrc")
     names = {Path(task.source).name for task in listing.tasks}
     assert {"gone.png", "link.png"} <= names and "pipe.png" not in names
-    assert listing.others == 3
+    assert len(listing.skipped) == 3
 
 
 def test_paths_through_links_are_taken_as_given(
-    folder: Path, tmp_path: Path, settings: Encoding
+    folder: Path, tmp_path: Path, settings: RunSettings, job: Encoding
 ) -> None:
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to("elsewhere/deep")
     out = tmp_path / "link" / ".." / "out"
     tasks = batch.list_folder(folder, out, batch.PICTURES, ".vrc", ["one.png"]).tasks
-    assert [row.status for row in batch.run(tasks, out, settings, 1)] == ["done"]
+    here = dataclasses.replace(settings, out=str(out))
+    with contextlib.closing(Processes(1)) as engine:
+        assert [row.status for row in run(tasks, job, here, engine)] == ["done"]
     assert list(tree(tmp_path / "elsewhere" / "out")) == ["one.vrc"]
 
 
@@ -115,7 +123,7 @@ def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: 
     result = vrcodec("encode", folder, "-o", out, "--jobs", "1")
     assert (result.returncode, result.stderr) == (0, b"")
     assert re.fullmatch(
-        rb"5 done; other files skipped: 2; [\d,]+ -> [\d,]+ bytes, .* ratio [\d.]+\n",
+        rb"5 done; other files skipped: 2; 1 larger than their sources; [\d,]+ -> [\d,]+ bytes, .* ratio [\d.]+\n",
         result.stdout,
     )
     coded = tree(out)
@@ -381,27 +389,27 @@ def test_interruption_is_exit_130_and_leaves_whole_files(
 
 
 class Deadly(Encoding):
-    """Settings under which some pictures kill their worker."""
+    """A job in which some pictures kill their worker."""
 
-    def prepare(self, codec: Codec, source: bytes, name: str) -> batch.Prepared:
+    def prepare(self, source: bytes | Path, name: str, run: RunSettings, mark: bool) -> Prepared:
         if "deadly" in os.path.basename(name):
             os._exit(9)
         if "strange" in os.path.basename(name):
             raise RuntimeError("two\nlines")
-        return super().prepare(codec, source, name)
+        return super().prepare(source, name, run, mark)
 
 
-def test_deadly_pictures_fail_alone(tmp_path: Path, settings: Encoding) -> None:
+def test_deadly_pictures_fail_alone(tmp_path: Path, settings: RunSettings, job: Encoding) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     names = ["a", "deadly", "b", "strange", "c"]
     for number, name in enumerate(names):
         picture(number).save(source / f"{number} {name}.png")
     tasks = batch.list_folder(source, out, batch.PICTURES, ".vrc").tasks
-    deadly = Deadly(
-        **{field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-    )
-    rows = {Path(row.input).stem: row for row in batch.run(tasks, out, deadly, 1)}
+    here = dataclasses.replace(settings, out=str(out))
+    with contextlib.closing(Processes(1)) as engine:
+        made = run(tasks, Deadly(job.settings), here, engine)
+        rows = {Path(row.input).stem: row for row in made}
     failed = {name: row.error for name, row in rows.items() if row.error}
     assert failed == {
         "1 deadly": f"{source}/1 deadly.png: its worker process died (out of memory?)",
@@ -412,10 +420,11 @@ def test_deadly_pictures_fail_alone(tmp_path: Path, settings: Encoding) -> None:
 
 
 def test_only_a_few_tasks_are_handed_out_at_a_time(
-    many: Path, tmp_path: Path, settings: Encoding
+    many: Path, tmp_path: Path, settings: RunSettings, job: Encoding
 ) -> None:
     out = tmp_path / "out"
     tasks = batch.list_folder(many, out, batch.PICTURES, ".vrc").tasks
+    here = dataclasses.replace(settings, out=str(out))
     taken = 0
 
     def counted() -> Iterator[Task]:
@@ -424,30 +433,74 @@ def test_only_a_few_tasks_are_handed_out_at_a_time(
             taken += 1
             yield task
 
-    run = batch.run(counted(), out, settings, 1)
-    for rows, _ in enumerate(run, 1):
-        assert taken <= rows + 3
-        with pytest.raises(VrcodecError, match="another run is at work in this folder"):
-            next(batch.run(tasks, out, settings, 1))
-        if rows == 10:
-            break
-    run.close()
-    assert batch.state(tasks[0], settings) is State.FINISHED
+    with contextlib.closing(Processes(1)) as engine:
+        made = run(counted(), job, here, engine)
+        for rows, _ in enumerate(made, 1):
+            assert taken <= rows + 3
+            with pytest.raises(VrcodecError, match="another run is at work in this folder"):
+                next(run(tasks, job, here, Processes(1)))
+            if rows == 10:
+                break
+        made.close()
+    assert worker.state(tasks[0], job, here) is State.FINISHED
 
 
-def test_every_setting_counts(settings: Encoding) -> None:
-    others = [
-        dataclasses.replace(settings, **change)
+def test_every_setting_counts(settings: RunSettings, job: Encoding) -> None:
+    jobs = [
+        Encoding(dataclasses.replace(job.settings, **change))
         for change in (
-            {"choice": 0.6},
+            {"dials": (("quality", 0.6),)},
+            {"dials": (("quality", 0.5), ("tune", 0.2))},
+            {"target": Target(Measure.BPP, 1)},
+            {"target": Target(Measure.BPP, 2)},
+            {"effort": 1},
             {"strip": True},
-            {"weights_id": "c0ffee"},
-            {"device": "auto"},
         )
     ]
-    assert len({encoding.digest for encoding in [settings, *others]}) == 5
-    same = dataclasses.replace(settings, max_pixels=5, weights=Path("elsewhere"))
-    assert same.digest == settings.digest
+    runs = [
+        dataclasses.replace(settings, **change)
+        for change in (
+            {"weights_id": "c0ffee"},
+            {"device": "auto"},
+            {"precision": "float32"},
+            {"threads": 2},
+        )
+    ]
+    digests = {other.digest(settings) for other in [job, *jobs]}
+    digests |= {job.digest(other) for other in runs}
+    digests |= {
+        dataclasses.replace(job, total=Total(size, sources)).digest(settings)
+        for size, sources in ((1, "a"), (2, "a"), (1, "b"))
+    }
+    assert len(digests) == 1 + len(jobs) + len(runs) + 3
+    same = dataclasses.replace(settings, max_pixels=5, weights=Path("elsewhere"), overwrite=True)
+    assert job.digest(same) == job.digest(settings)
+
+
+def test_results_of_an_earlier_version_are_made_again(
+    tmp_path: Path, settings: RunSettings, job: Encoding
+) -> None:
+    """Its digest of the settings was over other words; the source's own was the same."""
+    picture(1).save(tmp_path / "a.png")
+    task = Task(str(tmp_path / "a.png"), str(tmp_path / "a.vrc"))
+    worker.work([task], job, settings)
+    new = (tmp_path / "a.vrc").read_bytes()
+    earlier = {
+        "version": "0.1.0",
+        "weights": settings.weights_id,
+        "device": "cpu",
+        "strip": False,
+        "choice": ["quality", 16384],
+        "effort": 0,
+    }
+    stream = container.unpack(new)
+    mark = stream.extras[Extra.SOURCE][:8] + provenance.settings_digest(earlier)
+    old = container.pack(dataclasses.replace(stream, extras={Extra.SOURCE: mark}))
+    (tmp_path / "a.vrc").write_bytes(old)
+    assert worker.state(task, job, settings) is State.CHANGED
+    assert [row.status for row in worker.work([task], job, settings)] == ["done"]
+    assert (tmp_path / "a.vrc").read_bytes() == new
+    assert worker.state(task, job, settings) is State.FINISHED
 
 
 @pytest.mark.parametrize("format", FORMATS)

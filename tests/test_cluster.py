@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -20,10 +21,11 @@ import torch
 from conftest import MANY, RunVrcodec, Start, children, linux_only, picture, tree, wait_for
 from test_batch import Deadly
 
+from vrcodec import batch
+from vrcodec.batch import Encoding, RunSettings, Task, storage
 from vrcodec.batch import ray_engine as cluster
-from vrcodec.batch import run as batch
-from vrcodec.batch import storage
-from vrcodec.batch.run import Encoding, Task
+from vrcodec.batch.run import run
+from vrcodec.batch.worker import work
 from vrcodec.errors import VrcodecError
 
 BUCKET = """
@@ -128,7 +130,7 @@ def test_ray_makes_the_same_files_though_a_worker_dies(
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_ray_gives_up_on_deadly_pictures_only(
-    device: str, ray: object, tmp_path: Path, settings: Encoding
+    device: str, ray: object, tmp_path: Path, settings: RunSettings, job: Encoding
 ) -> None:
     """With `auto` there is a GPU, as Ray was told, and all pictures are handed out together."""
     source, out = tmp_path / "in", tmp_path / "out"
@@ -137,12 +139,11 @@ def test_ray_gives_up_on_deadly_pictures_only(
     for number, name in enumerate(names):
         picture(number).save(source / f"{number} {name}.png")
     tasks = batch.list_folder(source, out, batch.PICTURES, ".vrc").tasks
-    deadly = Deadly(**vars(dataclasses.replace(settings, device=device)))
+    here = dataclasses.replace(settings, device=device, out=str(out))
     # There is room for two: the third waits until another has nothing more to do.
-    rows = {
-        Path(row.input).stem: row
-        for row in batch.run(tasks, out, deadly, 3, engine=cluster.on_ray())
-    }
+    with contextlib.closing(cluster.Ray(jobs=3, device=device)) as engine:
+        made = run(tasks, Deadly(job.settings), here, engine)
+        rows = {Path(row.input).stem: row for row in made}
     assert {name: row.error for name, row in rows.items() if row.error} == {
         "1 deadly": f"{source}/1 deadly.png: its worker died 3 times (out of memory?)",
         "3 strange": f"{source}/3 strange.png: RuntimeError: two lines",
@@ -152,7 +153,7 @@ def test_ray_gives_up_on_deadly_pictures_only(
 
 
 def test_workers_share_a_gpu(
-    ray: Any, tmp_path: Path, settings: Encoding, monkeypatch: pytest.MonkeyPatch
+    ray: Any, tmp_path: Path, settings: RunSettings, job: Encoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray is told of a GPU that is not there, so `auto` deals it out and then finds the CPU."""
     monkeypatch.setattr(cluster, "HANDFUL", 1)
@@ -161,11 +162,12 @@ def test_workers_share_a_gpu(
     for number in range(4):
         picture(number).save(source / f"{number}.png")
     tasks = batch.list_folder(source, out, batch.PICTURES, ".vrc").tasks
-    anywhere = dataclasses.replace(settings, device="auto")
-    rows = batch.run(tasks, out, anywhere, 2, engine=cluster.on_ray())
-    assert next(rows).status == "done"
-    wait_for(lambda: ray.available_resources().get("GPU", 0) == 0, 60)
-    assert [row.status for row in rows] == ["done"] * 3
+    anywhere = dataclasses.replace(settings, device="auto", out=str(out))
+    with contextlib.closing(cluster.Ray(jobs=2)) as engine:
+        rows = run(tasks, job, anywhere, engine)
+        assert next(rows).status == "done"
+        wait_for(lambda: ray.available_resources().get("GPU", 0) == 0, 60)
+        assert [row.status for row in rows] == ["done"] * 3
 
 
 def test_ray_that_is_missing_is_one_error(
@@ -182,7 +184,7 @@ def test_ray_that_is_missing_is_one_error(
     assert result.stderr.count(b"\n") == 1
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(VrcodecError, match=r"pip install 'vrcodec\[ray\]'"):
-        cluster.on_ray()
+        cluster.Ray()
 
 
 # URLs
@@ -230,11 +232,12 @@ def test_urls_are_folders_like_any_other(
 @pytest.mark.parametrize(
     ("source", "out", "code", "error"),
     [
-        ("memory://nothing/here", "out", 1, "Error: memory://nothing/here: no such folder"),
+        ("memory://nothing/here", "out", 1, "Error: memory://nothing/here: no such file or folder"),
         ("nonsense://a/b", "out", 1, "Error: nonsense://a/b: Protocol not known: nonsense"),
-        ("file:///nothing/here", "out", 1, "Error: /nothing/here: no such file or directory"),
+        ("file:///nothing/here", "out", 1, "Error: /nothing/here: no such file or folder"),
         ("zip://a::memory://b", "out", 1, "Error: zip://a::memory://b: chained URLs"),
-        ("one.png", "memory://a/b", 2, "Error: -o memory://a/b: URLs are for folders only"),
+        ("one.png", "nonsense://a/b", 1, "Error: nonsense://a/b: Protocol not known: nonsense"),
+        ("s3://me:secret@host::x/a?k=v", "out", 1, "Error: s3://***@host::x/a?***: chained URLs"),
     ],
 )
 def test_impossible_urls_are_one_error(
@@ -247,7 +250,7 @@ def test_impossible_urls_are_one_error(
     assert list(tree(tmp_path)) == ["one.png"]
 
 
-def test_work_on_a_store_in_memory(settings: Encoding) -> None:
+def test_work_on_a_store_in_memory(settings: RunSettings, job: Encoding) -> None:
     store = fsspec.filesystem("memory")
     for number in range(2):
         buffer = io.BytesIO()
@@ -258,13 +261,13 @@ def test_work_on_a_store_in_memory(settings: Encoding) -> None:
     threads = torch.get_num_threads()
     try:
         for status in ("done", "finished"):
-            assert [row.status for row in batch.work(tasks, settings, False)] == [status] * 2
+            assert [row.status for row in work(tasks, job, settings)] == [status] * 2
         assert storage.read("memory://out/0.vrc")[:3] == b"VRC"
         older = Task(tasks[0].source, tasks[1].target)  # made of another picture
-        error = "memory://out/1.vrc: exists (use --overwrite to replace it)"
-        assert batch.work([older], settings, False)[0].error == error
+        (row,) = work([older], job, settings)
+        assert (row.error, row.error_type) == ("memory://out/1.vrc: exists", "ExistsError")
         gone = Task("memory://in/gone.png", "memory://out/gone.vrc")
-        (row,) = batch.work([gone], settings, False)
+        (row,) = work([gone], job, settings)
         assert (row.error or "").startswith("memory://in/gone.png: ")
         assert not store.exists("/out/gone.vrc")
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ from conftest import picture, tree
 from numpy.typing import NDArray
 from PIL import Image
 
-from vrcodec.batch import run as batch
-from vrcodec.batch.run import Decoding, Encoding, Settings
+from vrcodec import batch
+from vrcodec.batch import DecodeSettings, Decoding, Encoding, RunSettings, worker
+from vrcodec.batch.jobs import Job
 from vrcodec.bitstream.container import pack, unpack
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.networks import Networks
@@ -131,39 +132,45 @@ def test_only_equals_go_together(codec: Codec) -> None:
 
 
 @pytest.fixture
-def workers_codec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers on a CPU use batches, too."""
+def workers_codec(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Workers on a CPU use batches, too; what they keep is not left to other tests."""
+    worker._load.cache_clear()
 
-    @functools.cache
-    def load(weights: Path, device: str, max_pixels: int) -> Codec:
-        return Codec(weights, device, max_pixels, threads=1, batch_pixels=BATCH_PIXELS)
+    def with_batches(self: worker.Coder, run: RunSettings) -> None:
+        self.codec = Codec(
+            run.weights, run.device, run.max_pixels, threads=1, batch_pixels=BATCH_PIXELS
+        )
 
-    monkeypatch.setattr(batch, "_load_codec", load)
+    monkeypatch.setattr(worker.Coder, "__init__", with_batches)
+    yield
+    worker._load.cache_clear()
 
 
 @pytest.mark.usefixtures("workers_codec")
-def test_workers_make_the_same_files_in_any_company(tmp_path: Path, settings: Encoding) -> None:
+def test_workers_make_the_same_files_in_any_company(
+    tmp_path: Path, settings: RunSettings, job: Encoding
+) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for number in range(ROOM + 3):
         image = picture(number, 72 if number % 3 else 90)
         (image.convert("L") if number == 4 else image).save(source / f"{number:02}.png")
     (source / "broken.png").write_bytes(b"junk")
-    encoding: Settings = settings
 
-    def in_handfuls(of: int, source: Path, out: Path, how: Settings, suffix: str) -> list[str]:
+    def in_handfuls(of: int, source: Path, out: Path, how: Job, suffix: str) -> list[str]:
         kinds = batch.CODED if isinstance(how, Decoding) else batch.PICTURES
         tasks = batch.list_folder(source, out, kinds, suffix).tasks
+        here = dataclasses.replace(settings, out=str(out))
         rows = [
             row
             for first in range(0, len(tasks), of)
-            for row in batch.work(tasks[first : first + of], how, False)
+            for row in worker.work(tasks[first : first + of], how, here)
         ]
         assert [row.input for row in rows] == [task.source for task in tasks]
         return [row.error or row.status for row in rows]
 
     for of in (1, 5, 100):
-        said = in_handfuls(of, source, tmp_path / f"out{of}", encoding, ".vrc")
+        said = in_handfuls(of, source, tmp_path / f"out{of}", job, ".vrc")
         assert said[:-1] == ["done"] * (ROOM + 3)
         assert said[-1].startswith(f"{source}/broken.png: cannot be read")
     assert tree(tmp_path / "out1") == tree(tmp_path / "out5") == tree(tmp_path / "out100")
@@ -172,7 +179,7 @@ def test_workers_make_the_same_files_in_any_company(tmp_path: Path, settings: En
     damaged = tmp_path / "out1" / "07.vrc"
     stream = unpack(damaged.read_bytes())
     damaged.write_bytes(pack(dataclasses.replace(stream, symbols_crc=stream.symbols_crc ^ 1)))
-    decoding = Decoding(settings.weights, "cpu", settings.max_pixels, "png")
+    decoding = Decoding(DecodeSettings("png"))
     for of in (1, 100):
         said = in_handfuls(of, tmp_path / "out1", tmp_path / f"back{of}", decoding, ".png")
         assert said.pop(7).startswith(f"{damaged}: checksum of the decoded symbols")
@@ -184,18 +191,21 @@ def test_workers_make_the_same_files_in_any_company(tmp_path: Path, settings: En
 
 @pytest.mark.usefixtures("workers_codec")
 def test_what_makes_a_batch_fail_fails_alone(
-    tmp_path: Path, settings: Encoding, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, settings: RunSettings, job: Encoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(3):
         picture(number).save(tmp_path / f"{number}.png")
     tasks = batch.list_folder(tmp_path, tmp_path / "out", batch.PICTURES, ".vrc").tasks
     original = Codec.encode_pictures
 
-    def short_of_memory(self: Codec, pictures: list, values: EncodeSettings) -> list[Encoded]:
+    def short_of_memory(
+        self: Codec, pictures: list[CodedPicture], how: EncodeSettings
+    ) -> list[Encoded]:
         if len(pictures) > 1:
             raise VrcodecError("out of memory")
-        return original(self, pictures, values)
+        return original(self, pictures, how)
 
     monkeypatch.setattr(Codec, "encode_pictures", short_of_memory)
-    rows = batch.work(tasks, settings, False)
+    here = dataclasses.replace(settings, out=str(tmp_path / "out"))
+    rows = worker.work(tasks, job, here)
     assert [row.status for row in rows] == ["done"] * 3

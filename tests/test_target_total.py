@@ -63,6 +63,7 @@ def test_a_folder_keeps_to_its_total_and_is_resumed(
             str(jobs),
             "--report",
             report,
+            "--overwrite",
             *options,
         )
         assert (result.returncode, result.stderr) == (0, b"")

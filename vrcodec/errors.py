@@ -1,13 +1,24 @@
-"""The one tree of exceptions that vrcodec raises on purpose, and their naming of files."""
+"""The one tree of exceptions that vrcodec raises on purpose, and any exception in one line."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 
 
 class VrcodecError(Exception):
-    """Base of every error that a caller can meet; its text is one line for a person."""
+    """Base of every error that a caller can meet; `str` of it is one line for a person.
+
+    Attributes:
+        name: of the file that it is about, which leads the line; None where nobody has said it.
+    """
+
+    name: str | None = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{self.name}: {text}" if self.name else text
 
 
 class FormatError(VrcodecError):
@@ -58,20 +69,73 @@ class OutOfMemoryError(VrcodecError):
     """The machine or its limits have not enough memory for a picture."""
 
 
+class ExistsError(VrcodecError):
+    """A file would be replaced, and nobody has allowed that."""
+
+
+def one_line(error: BaseException) -> str:
+    """Any exception in one line for a person, with the file's name where the error knows it."""
+    if isinstance(error, VrcodecError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "out of memory"
+    if isinstance(error, OSError):
+        name = f"{error.filename}: " if error.filename else ""
+        return name + os_error_text(error)
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def os_error_text(error: OSError) -> str:
+    """What went wrong with a file, in a few words without its name."""
+    if error.errno == errno.ENOENT:
+        return "no such file or folder"
+    text = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return text[:1].lower() + text[1:]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, however Python or torch said so."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    told = any(words in text for words in ("allocate memory", "out of memory", "bad_alloc"))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and told)
+
+
 @contextlib.contextmanager
-def naming(name: str) -> Iterator[None]:
+def naming(name: str, everything: bool = False) -> Iterator[None]:
     """Put a file's name before the text of errors that do not know it.
 
+    Args:
+        name: of the file.
+        everything: turn whatever is raised into an error of ours, as is right around the drivers
+            of stores and formats; otherwise what nobody foresaw keeps its type.
+
     Raises:
-        OutOfMemoryError: memory ran out, however Python or torch said so.
+        OutOfMemoryError: memory ran out.
+        VrcodecError: the system refused something (OSError).
     """
     try:
         yield
     except VrcodecError as error:
-        raise type(error)(f"{name}: {error}") from error
-    except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        told = any(words in text for words in ("allocate memory", "out of memory", "bad_alloc"))
-        if not (told or isinstance(error, MemoryError)):
+        if error.name is None and not str(error).startswith(f"{name}: "):
+            error.name = name
+        raise
+    except Exception as error:
+        ours = _translated(error, everything)
+        if ours is None:
             raise
-        raise OutOfMemoryError(f"{name}: out of memory") from error
+        ours.name = name
+        raise ours from error
+
+
+def _translated(error: Exception, everything: bool) -> VrcodecError | None:
+    """An error of ours that says the same; None for a fault in the program."""
+    if is_out_of_memory(error):
+        return OutOfMemoryError("out of memory")
+    if isinstance(error, OSError):
+        return VrcodecError(os_error_text(error))
+    if not everything:
+        return None
+    return VrcodecError(" ".join(str(error).split()) or type(error).__name__)

@@ -12,12 +12,14 @@ import json
 import re
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
 from vrcodec.bitstream.container import Extra, unpack
-from vrcodec.errors import FormatError
+from vrcodec.errors import FormatError, naming
 
 DIGEST_BYTES = 8
+_PIECE = 1 << 20
 _KEYWORD = b"vrcodec-source"
 _TEXT = re.compile(_KEYWORD + rb"[\0:]([0-9a-f]{32})([0-9a-f]{16})")
 
@@ -39,9 +41,15 @@ class Mark:
         return self.source + self.settings
 
 
-def source_digest(data: bytes) -> bytes:
-    """The first 8 bytes of the SHA-256 of a source file's contents."""
-    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+def source_digest(data: bytes | Path) -> bytes:
+    """The first 8 bytes of the SHA-256 of a source file's contents, or of the file at a path."""
+    if not isinstance(data, Path):
+        return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+    digest = hashlib.sha256()
+    with naming(str(data)), data.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.digest()[:DIGEST_BYTES]
 
 
 def settings_digest(settings: dict[str, Any]) -> bytes:

@@ -3,7 +3,7 @@
 Workers are Ray actors, each with a model that is loaded once, in a pool of Ray's own
 (`ray.util.ActorPool`) which gives each one picture at a time; on a GPU a handful, of which those of
 one size pass through the networks together. What a worker does with it is the same function as on
-one machine, `batch.work`. All that can go wrong below that is Ray's business: an actor whose
+one machine, `worker.work`. All that can go wrong below that is Ray's business: an actor whose
 process or machine is lost is started again, wherever there is room (`max_restarts=-1`), and does
 its pictures once more, at most twice (`max_task_retries=2`). Of a handful that kills its worker
 three times each picture is tried alone; a picture that does so has failed, and the others go on. As
@@ -27,13 +27,16 @@ import math
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from vrcodec import __version__
-from vrcodec.batch import run as batch
-from vrcodec.batch.run import Engine, Row, Settings, Task
+from vrcodec.batch import storage
+from vrcodec.batch.listing import Task
+from vrcodec.batch.local_engine import default_jobs
+from vrcodec.batch.worker import Do, Row, failed, quieten
 from vrcodec.errors import VrcodecError
+from vrcodec.text import masked
 
 RETRIES = 2
 WORKERS_PER_GPU = 4
@@ -44,122 +47,141 @@ _CONNECT_SECONDS = 10
 _OBJECT_STORE_BYTES = 100 << 20
 
 
-def on_ray(address: str | None = None) -> Engine:
-    """An engine for `batch.run`: by default a worker for each CPU (and at most four for a GPU).
+class Ray:
+    """An engine (see `local_engine`): by default a worker for each CPU, at most four for a GPU.
 
     Inputs and outputs must have the same names on all its machines: URLs, or paths in a shared
     file system. So must a weights file, if it is not the one that comes with vrcodec.
 
     Args:
         address: of a running cluster, as for `ray.init`; by default that in RAY_ADDRESS, or else a
-            new one on this machine for the time of the run. A program that is already connected
-            stays so.
+            new one on this machine, until `close`. A program that is already connected stays so.
+        jobs: number of workers.
+        device: as for `Codec`; decides whether workers have a share of a GPU.
 
     Raises:
-        VrcodecError: Ray is not installed.
+        VrcodecError: Ray is not installed, or deals out the GPUs itself.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        raise VrcodecError("--engine ray needs Ray: pip install 'vrcodec[ray]'") from None
 
-    def engine(
-        tasks: Iterable[Task], settings: Settings, jobs: int | None, overwrite: bool
-    ) -> Iterator[Row]:
-        with _connected(address, jobs):
-            handful = HANDFUL if _on_gpu(settings) else 1
-            lost: list[Task] = []
-            yield from _work_through(tasks, settings, jobs, overwrite, handful, lost)
-            if handful > 1 and lost:
-                again, lost = lost, []
-                yield from _work_through(again, settings, jobs, overwrite, 1, lost)
-            for task in lost:
-                error = f"{task.source}: its worker died {RETRIES + 1} times (out of memory?)"
-                yield Row(task.source, task.target, "failed", error=error)
-
-    return engine
-
-
-def _work_through(
-    tasks: Iterable[Task],
-    settings: Settings,
-    jobs: int | None,
-    overwrite: bool,
-    handful: int,
-    lost: list[Task],
-) -> Iterator[Row]:
-    """Rows of tasks, handed out so many at a time; those that cost workers' lives go to `lost`."""
-    from ray.exceptions import RayActorError, RayError, RayTaskError
-    from ray.util import ActorPool
-
-    pool = ActorPool(_coders(settings, jobs, overwrite))
-    handed_out: dict[str, list[Task]] = {}
-
-    def send(coder: Any, some: list[Task]) -> Any:
-        handed_out[some[0].source] = some
-        return coder.work.remote(some)
-
-    def results() -> Iterator[Row]:
-        if not pool.has_next():
-            raise VrcodecError("the Ray cluster has lost all workers")
+    def __init__(
+        self, address: str | None = None, jobs: int | None = None, device: str = "auto"
+    ) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            rows = pool.get_next_unordered()
-        except RayTaskError as error:  # raised by _Coder.work
-            raise error.cause from None
-        except RayError as error:  # its worker died too often; it does not say over which task
-            if isinstance(error, RayActorError) and error.actor_init_failed:
-                reason = str(error).strip().splitlines()[-1]
-                raise VrcodecError(f"a Ray worker cannot be started: {reason}") from None
-            return
-        del handed_out[rows[0].input]
-        yield from rows
+            import ray  # noqa: F401
+        except ImportError:
+            raise VrcodecError("the engine ray needs Ray: pip install 'vrcodec[ray]'") from None
+        if device.startswith("cuda:"):
+            raise VrcodecError(f"device {device}: Ray deals out the GPUs; say cuda")
+        self.address, self.jobs, self.device = address, jobs, device
+        self._stack = contextlib.ExitStack()
+        self._coders: list[Any] = []
 
-    source = iter(tasks)
-    while some := list(itertools.islice(source, handful)):
-        while not pool.has_free():
-            yield from results()
-        pool.submit(send, some)
-    while pool.has_next():
-        while pool.has_free():
-            pool.pop_idle()  # ends: makes room for a lost one with work still to do
-        yield from results()
-    for some in handed_out.values():
-        lost += some
+    def work_through(self, tasks: Iterable[Task], do: Do) -> Generator[Row, None, None]:
+        """See `Engine`."""
+        if not self._coders:
+            self._stack.enter_context(_connected(self.address, self.jobs))
+            self._coders = _coders(self.jobs, self._on_gpu())
+        handful = HANDFUL if self._on_gpu() else 1
+        lost: list[Task] = []
+        yield from self._handed_out(tasks, do, handful, lost)
+        if handful > 1 and lost:
+            again, lost = lost, []
+            yield from self._handed_out(again, do, 1, lost)
+        for task in lost:
+            name = storage.shown(task.source)
+            yield failed(task, f"{name}: its worker died {RETRIES + 1} times (out of memory?)")
+
+    def close(self) -> None:
+        """See `Engine`."""
+        import ray
+
+        for coder in self._coders:
+            ray.kill(coder)
+        self._coders = []
+        self._stack.close()
+
+    def _on_gpu(self) -> bool:
+        import ray
+
+        if self.device == "auto":
+            return "GPU" in ray.cluster_resources()
+        return self.device == "cuda"
+
+    def _handed_out(
+        self, tasks: Iterable[Task], do: Do, handful: int, lost: list[Task]
+    ) -> Generator[Row, None, None]:
+        """Rows of tasks, so many at a time; those that cost workers' lives go to `lost`."""
+        from ray.util import ActorPool
+
+        pool = ActorPool(self._coders)
+        handed_out: dict[str, list[Task]] = {}
+
+        def send(coder: Any, some: list[Task]) -> Any:
+            handed_out[some[0].source] = some
+            return coder.work.remote(do, some)
+
+        source, stopped = iter(tasks), None
+        while True:
+            try:
+                while not stopped and pool.has_free():
+                    some = list(itertools.islice(source, handful))
+                    if not some:
+                        break
+                    pool.submit(send, some)
+                if not pool.has_next():
+                    break
+                while pool.has_free():
+                    pool.pop_idle()  # ends: makes room for a lost one with work still to do
+                yield from _results(pool, handed_out)
+            except KeyboardInterrupt as error:
+                if stopped:
+                    raise
+                stopped = error
+        if stopped:
+            raise stopped
+        for some in handed_out.values():
+            lost += some
+
+
+def _results(pool: Any, handed_out: dict[str, list[Task]]) -> Iterator[Row]:
+    """Rows of one handful that has come to its end."""
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    try:
+        first, rows = pool.get_next_unordered()
+    except RayTaskError as error:  # raised by _Coder.work
+        raise error.cause from None
+    except RayError as error:  # its worker died too often; it does not say over which task
+        if isinstance(error, RayActorError) and error.actor_init_failed:
+            reason = str(error).strip().splitlines()[-1]
+            raise VrcodecError(f"a Ray worker cannot be started: {reason}") from None
+        return
+    del handed_out[first]
+    yield from rows
 
 
 class _Coder:
     """The actor."""
 
-    def __init__(self, settings: Settings, overwrite: bool, version: str, folder: str) -> None:
-        self.settings, self.overwrite, self.version = settings, overwrite, version
-        batch.quieten()
+    def __init__(self, version: str, folder: str) -> None:
+        self.version = version
+        quieten()
         with contextlib.suppress(OSError):  # only relative paths need it
             os.chdir(folder)
 
-    def work(self, tasks: list[Task]) -> list[Row]:
-        """As batch.work."""
+    def work(self, do: Do, tasks: list[Task]) -> tuple[str, list[Row]]:
+        """The first source, and the rows of all."""
         if self.version != __version__:
             raise VrcodecError(f"a worker has vrcodec {__version__}, not {self.version}")
-        return batch.work(tasks, self.settings, self.overwrite)
+        return tasks[0].source, do(tasks)
 
 
-def _on_gpu(settings: Settings) -> bool:
-    import ray
-
-    if settings.device == "auto":
-        return "GPU" in ray.cluster_resources()
-    return settings.device == "cuda"
-
-
-def _coders(settings: Settings, jobs: int | None, overwrite: bool) -> list[Any]:
+def _coders(jobs: int | None, on_gpu: bool) -> list[Any]:
     """Handles of new actors."""
     import ray
 
-    if settings.device.startswith("cuda:"):
-        raise VrcodecError(f"--device {settings.device}: Ray deals out the GPUs; say cuda")
     resources = ray.cluster_resources()
-    on_gpu = _on_gpu(settings)
     cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     number = jobs or (min(cpus, WORKERS_PER_GPU * gpus) if on_gpu else cpus)
     if not number:
@@ -172,7 +194,7 @@ def _coders(settings: Settings, jobs: int | None, overwrite: bool) -> list[Any]:
         max_restarts=-1,
         max_task_retries=RETRIES,
     )
-    return [actor.remote(settings, overwrite, __version__, os.getcwd()) for _ in range(number)]
+    return [actor.remote(__version__, os.getcwd()) for _ in range(number)]
 
 
 @contextlib.contextmanager
@@ -186,7 +208,7 @@ def _connected(address: str | None, jobs: int | None) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         options |= {
-            "num_cpus": jobs or batch.default_jobs(),
+            "num_cpus": jobs or default_jobs(),
             "include_dashboard": False,
             "object_store_memory": _OBJECT_STORE_BYTES,
         }
@@ -196,8 +218,8 @@ def _connected(address: str | None, jobs: int | None) -> Iterator[None]:
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         ray.init(address, **options)
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise VrcodecError(f"Ray at {address}: {text or type(error).__name__}") from error
+        text = " ".join(masked(str(error)).split())
+        raise VrcodecError(f"Ray at {masked(address)}: {text or type(error).__name__}") from error
     try:
         yield
     finally:

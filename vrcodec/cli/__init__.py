@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import click
 
 from vrcodec import __version__
-from vrcodec.errors import VrcodecError
+from vrcodec.cli import output
+from vrcodec.errors import VrcodecError, one_line
+from vrcodec.text import printable
 
 COMMANDS = {
     "encode": ("vrcodec.cli.encode:encode", "Code pictures as .vrc files."),
@@ -27,6 +33,9 @@ COMMANDS = {
     "train": ("vrcodec.cli.train:train", "Train new weights on folders of pictures."),
 }
 """Where each command lives, and what it does in one line."""
+
+TRACEBACK = "VRCODEC_TRACEBACK"
+"""Environment variable: show where in the program an unforeseen error came from."""
 
 
 class LazyGroup(click.Group):
@@ -50,13 +59,52 @@ class LazyGroup(click.Group):
         try:
             with _clean_termination():
                 return super().invoke(ctx)
-        except VrcodecError as error:
-            raise click.ClickException(str(error)) from error
         except _Terminated as signalled:
             raise click.exceptions.Exit(128 + signalled.number) from None
         except KeyboardInterrupt:
-            click.echo(err=True)
+            output.say("", err=True)
             raise click.exceptions.Exit(128 + signal.SIGINT) from None
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        output.claim_streams()
+        # Workers that wait for each other by spinning take the cores from whatever else runs.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        code = self._exit_code(*args, **(options | {"standalone_mode": False}))
+        sys.exit(1 if output.tell_what_broke() else code)
+
+    def _exit_code(self, *args: Any, **options: Any) -> int:
+        """Run, say what has failed in one line, and tell how to end."""
+        try:
+            return super().main(*args, **options) or 0
+        except click.UsageError as error:
+            _show(error)
+            return error.exit_code
+        except click.ClickException as error:
+            output.complain(error.message)
+            return error.exit_code
+        except SystemExit as end:  # click's, where whoever reads its help has enough
+            return 0 if isinstance(end.__context__, BrokenPipeError) else 1
+        except OSError as error:
+            if not output.is_lost():  # a page of help, say, on a full disk
+                output.complain(error)
+            return 1
+        except VrcodecError as error:
+            output.complain(error)
+            return 1
+        except Exception as error:
+            if TRACEBACK in os.environ:
+                raise
+            text = f"{one_line(error)} (a fault in vrcodec; {TRACEBACK}=1 shows where)"
+            output.complain(text)
+            return 1
+
+
+def _show(error: click.ClickException) -> None:
+    """What click has to say about wrong usage, which is more than a line."""
+    text = io.StringIO()
+    error.show(text)
+    message = error.format_message()
+    output.say(text.getvalue().rstrip("\n").replace(message, printable(message)), err=True)
 
 
 class _Terminated(KeyboardInterrupt):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from vrcodec.batch import storage
+from vrcodec.batch.listing import CODED, list_folder
 from vrcodec.bitstream import container
-from vrcodec.cli import common
+from vrcodec.cli import common, output
+from vrcodec.cli.inputs import split
 from vrcodec.errors import VrcodecError, naming
+from vrcodec.text import printable
 
 
 @click.command()
@@ -19,26 +24,47 @@ from vrcodec.errors import VrcodecError, naming
 @click.option("--model", is_flag=True, help="Show size and cost of the model.")
 @common.weights_option
 def info(inputs: tuple[str, ...], as_json: bool, model: bool, weights: Path | None) -> None:
-    """Show what is in .vrc files (- for stdin), or in the model, without decoding."""
+    """Show what is in .vrc files (- for stdin), or in the model, without decoding.
+
+    Of a folder, all .vrc files below it are shown.
+    """
     if not inputs and not model:
         raise click.UsageError("Missing argument 'INPUT...' (or --model).")
     if model:
         facts = common.codec_loader(weights, "auto", None)().summary()
-        click.echo(json.dumps(facts) if as_json else _model_table(facts))
+        common.say(json.dumps(facts) if as_json else _model_table(facts))
     failed = False
-    for source in inputs:
-        job = common.Job(source, "-")
+    for source in _files(split(inputs, "-", ())[0]):
         try:
-            data = job.read()
-            with naming(job.name):
-                facts = {"input": source} | container.describe(data)
+            if isinstance(source, VrcodecError):
+                raise source
+            data = storage.read(source, container.MAGIC)
+            name = storage.shown(source)
+            with naming(name):
+                facts = {"input": storage.unsecret(source)} | container.describe(data)
         except VrcodecError as error:
             failed = True
-            click.echo(f"Error: {error}", err=True)
+            output.complain(error)
             continue
-        click.echo(json.dumps(facts) if as_json else _file_table(job.name, facts))
+        common.say(json.dumps(facts) if as_json else _file_table(name, facts))
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _files(inputs: list[str]) -> Iterator[str | VrcodecError]:
+    """The files that are meant, those of folders one by one; or what is wrong with a folder."""
+    for source in inputs:
+        try:
+            plain = storage.plain(source)
+            if not storage.is_folder(plain):
+                yield plain
+                continue
+            listing = list_folder(plain, plain, CODED, "")
+        except VrcodecError as error:
+            yield error
+            continue
+        yield from (task.source for task in listing.tasks)
+        yield from map(VrcodecError, listing.failures)
 
 
 def _file_table(name: str, facts: dict[str, Any]) -> str:
@@ -46,7 +72,8 @@ def _file_table(name: str, facts: dict[str, Any]) -> str:
     if facts["sixteen_bit"]:
         kind += " (from more than 8 bits)"
     lines = [
-        f"{name}: {facts['width']}x{facts['height']} {kind}, quality {facts['quality']:.3f}, "
+        f"{printable(name)}: {facts['width']}x{facts['height']} {kind}, "
+        f"quality {facts['quality']:.3f}, "
         f"weights {facts['weights_id']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bpp"
     ]
     for section, bits in facts["bits"].items():

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec import __version__
-from vrcodec.batch.run import PICTURES, list_folder, start_worker
+from vrcodec.batch.listing import PICTURES, list_folder
+from vrcodec.batch.local_engine import start_worker
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation import other_codecs
 from vrcodec.evaluation.rate_distortion import Coder, Point, mean_curve, measure, read_rgb

@@ -1,0 +1,427 @@
+"""What `encode` and `decode` share: options about running, the run itself, what is said of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from vrcodec.batch import storage
+from vrcodec.cli import common, output
+from vrcodec.cli.inputs import Plan
+from vrcodec.errors import VrcodecError
+
+if TYPE_CHECKING:
+    from vrcodec.batch.jobs import Encoding, Job
+    from vrcodec.batch.listing import Listing, Task
+    from vrcodec.batch.local_engine import Engine
+    from vrcodec.batch.settings import RunSettings
+    from vrcodec.batch.worker import Row
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    common.device_option,
+    common.weights_option,
+    common.max_pixels_option,
+    click.option(
+        "--threads",
+        metavar="N",
+        type=click.IntRange(1, 1024),
+        help="Threads of each worker (default: all cores for files, 1 for a folder or --jobs).",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help="What the network computes in, where it has a choice.",
+    ),
+    click.option(
+        "--preserve", is_flag=True, help="Give results the permissions and times of their inputs."
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace existing files."),
+    common.json_option,
+    click.option("-v", "--verbose", is_flag=True, help="Also list what is skipped, and why."),
+    click.option("--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option(
+        "--include",
+        metavar="GLOB",
+        multiple=True,
+        help="Only files with such a name (with a /: such a path). Repeatable.",
+    ),
+    click.option(
+        "--exclude",
+        metavar="GLOB",
+        multiple=True,
+        help="No files with such a name (with a /: such a path). Repeatable.",
+    ),
+    click.option(
+        "--jobs",
+        metavar="N",
+        type=click.IntRange(1, 1024),
+        help="Workers (default for a folder: one per core, at most 8; with Ray, all it has).",
+    ),
+    click.option(
+        "--report",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Write a table of all files, as .csv or .json.",
+    ),
+    click.option("--dry-run", is_flag=True, help="Only show what would be done."),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        help="Where workers run, here (the default) or on a Ray cluster.",
+    ),
+    click.option(
+        "--ray-address",
+        metavar="ADDR",
+        help="The Ray cluster (default: $RAY_ADDRESS, or one of its own, here).",
+    ),
+)
+
+
+def options(command: Command) -> Command:
+    """Add the options about running."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Their values; see the help of each."""
+
+    device: str
+    weights: Path | None
+    max_pixels: int | None
+    threads: int | None
+    precision: str
+    preserve: bool
+    overwrite: bool
+    as_json: bool
+    verbose: bool
+    quiet: bool
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    jobs: int | None
+    report: Path | None
+    dry_run: bool
+    engine: str | None
+    ray_address: str | None
+
+    def __post_init__(self) -> None:
+        from vrcodec.batch.report import SUFFIXES
+
+        if self.report and self.report.suffix.lower() not in SUFFIXES:
+            raise click.UsageError(f"--report {self.report}: the name must end in .csv or .json")
+        if self.ray_address and self.engine != "ray":
+            raise click.UsageError("--ray-address goes with --engine ray")
+        if self.verbose and self.quiet:
+            raise click.UsageError("--verbose and --quiet exclude each other")
+
+    def settings(
+        self, plan: Plan, weights_id: str | None = None, skip_larger: bool = False
+    ) -> RunSettings:
+        """What the workers are told."""
+        from vrcodec.batch.settings import RunSettings
+        from vrcodec.pictures import MAX_PIXELS
+
+        return RunSettings(
+            self.max_pixels or MAX_PIXELS,
+            self.weights,
+            self.device,
+            self.precision,
+            self.threads or (None if self._is_here(plan) else 1),
+            weights_id,
+            plan.source is not None,
+            self.overwrite,
+            self.preserve,
+            skip_larger,
+            plan.source,
+            plan.out,
+        )
+
+    def workers(self, plan: Plan) -> Engine:
+        """What does the work."""
+        from vrcodec.batch.local_engine import Here, Processes
+
+        if self._is_here(plan):
+            return Here()
+        if self.engine == "ray":
+            from vrcodec.batch.ray_engine import Ray
+
+            return Ray(self.ray_address, self.jobs, self.device)
+        return Processes(self.jobs)
+
+    def _is_here(self, plan: Plan) -> bool:
+        """Whether this process does it: files, unless workers are asked for; and all streams."""
+        if plan.source is not None:
+            return False
+        streams = any("-" in (task.source, task.target) for task in plan.listing.tasks)
+        return streams or not (self.jobs or self.engine)
+
+
+def carry_out(
+    plan: Plan,
+    job: Job,
+    settings: RunSettings,
+    options: Options,
+    line: Callable[[Row], str],
+    total: int | None = None,
+) -> None:
+    """Do all that is planned and say what came of it; exit code 1 if anything failed.
+
+    Args:
+        line: what to say of a file, after the names.
+        total: a limit of all results together; the job's quality is sought for it.
+    """
+    if options.dry_run:
+        _show_plan(plan, _with_total(plan, job, total), settings, options)
+        return
+    if not options.quiet:
+        for remark in plan.remarks:
+            common.say_line(remark, err=True)
+    teller = _Teller(plan, options, line)
+    with contextlib.closing(options.workers(plan)) as engine, teller.told():
+        if total:
+            job = _fit_total(plan, job, settings, options, engine, total)
+        _run(plan, job, settings, options, engine, teller)
+
+
+def _run(
+    plan: Plan,
+    job: Job,
+    settings: RunSettings,
+    options: Options,
+    engine: Engine,
+    teller: _Teller,
+) -> None:
+    from vrcodec.batch.local_engine import rest_of
+    from vrcodec.batch.run import run
+
+    tasks = plan.listing.tasks
+    effort = getattr(job.settings, "effort", 0)
+    rows = run(tasks, job, settings, engine)
+    bar_wanted = not options.quiet and (len(tasks) > 1 or effort > 0)
+    with (
+        _notices_to_stderr(options),
+        contextlib.closing(rows),
+        output.progress(len(tasks), "picture", bar_wanted) as bar,
+    ):
+        try:
+            for row in rows:
+                teller.take(row)
+                bar.set_postfix_str(teller.speed(), refresh=False)
+                bar.update()
+        except KeyboardInterrupt as interrupt:
+            for row in rest_of(rows, interrupt):
+                teller.take(row)
+            raise
+
+
+@contextlib.contextmanager
+def _notices_to_stderr(options: Options) -> Iterator[None]:
+    """Ray prints notices, which are none of the results."""
+    if options.engine != "ray":
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+class _Teller:
+    """Says what comes of every file, and keeps what is said at the end."""
+
+    def __init__(self, plan: Plan, options: Options, line: Callable[[Row], str]) -> None:
+        from vrcodec.batch.report import Report
+
+        self.plan, self.options, self.line = plan, options, line
+        self.is_folder = plan.source is not None
+        self.stdout = sys.stdout
+        self.streams = any(task.target == "-" for task in plan.listing.tasks)
+        self.counts: Counter[str] = Counter()
+        self.failures: list[tuple[str, str]] = []
+        self.start = time.perf_counter()
+        sources = (task.source for task in plan.listing.tasks)
+        self.report = Report(options.report, options.overwrite, sources) if options.report else None
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Around the run: begins with what is known before, ends with the report and a summary."""
+        from vrcodec.batch.worker import Row
+
+        for failure in self.plan.listing.failures:
+            row = Row(failure.rpartition(": ")[0], "", "failed", error=failure)
+            self.take(row)
+        try:
+            yield
+        except BaseException:
+            self._close_report()
+            raise
+        saved = self._close_report()
+        if self.is_folder:
+            for text, kind in self.failures:
+                output.complain(text, kind)
+            if not self.options.quiet:
+                common.say(self._summary(), err=self.options.as_json)
+        if self.failures or not saved:
+            raise click.exceptions.Exit(1)
+
+    def take(self, row: Row) -> None:
+        """Take note of a row, and print what is to be printed at once."""
+        self.counts[row.status] += 1
+        self.counts["notes"] += bool(row.notes)
+        if row.status == "done":
+            self.counts["grown"] += row.has_grown
+            self.counts["pixels"] += (row.width or 0) * (row.height or 0)
+            self.counts["source"] += row.source_bytes or 0
+            self.counts["result"] += row.bytes or 0
+        if row.error:
+            self.failures.append((row.error, row.error_type or ""))
+            if not self.is_folder:
+                output.complain(*self.failures[-1])
+        if self.report:
+            self.report.add(row)
+        if self.options.as_json:
+            stream = sys.stderr if self.streams else self.stdout
+            output.say(json.dumps(dataclasses.asdict(row)), err=self.streams, file=stream)
+        elif not self.options.quiet:
+            self._print(row)
+
+    def speed(self) -> str:
+        """Megapixels per second, and source bytes for one byte of result; so far."""
+        if not self.counts["result"]:
+            return ""
+        seconds = time.perf_counter() - self.start
+        ratio = self.counts["source"] / self.counts["result"]
+        return f"{self.counts['pixels'] / seconds / 1e6:.2f} MP/s, ratio {ratio:.2f}"
+
+    def _print(self, row: Row) -> None:
+        detailed = self.options.verbose or not self.is_folder
+        name = storage.shown(row.input)
+        if detailed:
+            for note in row.notes:
+                common.say_line(f"{name}: {note}", err=True)
+        if detailed and not row.error and row.output != "-":
+            said = self.line(row) if row.status in {"done", "left out"} else row.status
+            if row.has_grown:
+                said += ", larger than its source" + ": left out" * (row.status == "left out")
+            common.say_line(f"{name} -> {row.output}: {said}", err=self.streams)
+
+    def _close_report(self) -> bool:
+        """Whether there is none, or it is written; what is wrong with it is said."""
+        try:
+            if self.report:
+                self.report.close()
+        except VrcodecError as error:
+            output.complain(error)
+            return False
+        return True
+
+    def _summary(self) -> str:
+        counts, seconds = self.counts, time.perf_counter() - self.start
+        parts = [f"{counts['done']:,} done"]
+        for status, words in (
+            ("finished", "finished before"),
+            ("left out", "left out, larger than their sources"),
+            ("failed", "failed"),
+        ):
+            if counts[status]:
+                parts.append(f"{counts[status]:,} {words}")
+        text = ", ".join(parts) + _skipped(self.plan.listing, self.options.verbose)
+        if counts["grown"]:
+            text += f"; {counts['grown']:,} larger than their sources"
+        if counts["notes"]:
+            text += f"; {counts['notes']:,} with notes (see --report, or -v)"
+        if counts["done"]:
+            text += (
+                f"; {counts['source']:,} -> {counts['result']:,} bytes, {seconds:.1f} s, "
+                f"{counts['done'] / seconds:.1f} pictures/s, {self.speed()}"
+            )
+        return text
+
+
+def _fit_total(
+    plan: Plan, job: Job, settings: RunSettings, options: Options, engine: Engine, total: int
+) -> Encoding:
+    """The job at the quality at which all results together have at most `total` bytes."""
+    from vrcodec.batch.total import fit_total
+
+    tasks = plan.listing.tasks
+    if any(task.source == "-" for task in tasks):
+        raise click.UsageError("--target-total reads its inputs several times: not from stdin")
+    with output.progress(0, "picture", not options.quiet, "looking for the quality") as bar:
+        bar.total = None
+        found, kept = fit_total(tasks, _encoding(job), settings, total, engine, bar.update)
+    if not kept:
+        common.say(f"{total:,} bytes in all is out of reach", err=True)
+    return found
+
+
+def _with_total(plan: Plan, job: Job, total: int | None) -> Job:
+    from vrcodec.batch.total import with_total
+
+    return with_total(plan.listing.tasks, _encoding(job), total) if total else job
+
+
+def _encoding(job: Job) -> Encoding:
+    from vrcodec.batch.jobs import Encoding
+
+    assert isinstance(job, Encoding)
+    return job
+
+
+def _show_plan(plan: Plan, job: Job, settings: RunSettings, options: Options) -> None:
+    from vrcodec.batch.worker import State, state
+
+    counts: Counter[str] = Counter()
+    failures = list(plan.listing.failures)
+    for task in plan.listing.tasks:
+        try:
+            _check_source(task)
+            found = state(task, job, settings)
+        except VrcodecError as error:
+            failures.append(str(error))
+            continue
+        word = "replaced" if found is State.FOREIGN and options.overwrite else found.value
+        counts[word] += 1
+        name, target = storage.shown(task.source), storage.unsecret(task.target)
+        common.say_line(f"{name} -> {target}: {word}")
+    for failure in failures:
+        output.complain(failure)
+    parts = [f"{count:,} {word}" for word, count in counts.items()] or ["nothing to do"]
+    common.say(", ".join(parts) + _skipped(plan.listing, options.verbose))
+    if failures:
+        raise click.exceptions.Exit(1)
+
+
+def _check_source(task: Task) -> None:
+    if task.source != "-" and not storage.exists(task.source):
+        raise VrcodecError(f"{storage.shown(task.source)}: no such file or folder")
+
+
+def _skipped(listing: Listing, verbose: bool) -> str:
+    """What the end of a summary says about files that are not worked on."""
+    from vrcodec.batch.listing import missing_plugins
+
+    if verbose:
+        for name in listing.skipped:
+            common.say_line(f"{storage.unsecret(name)}: skipped, by its name", err=True)
+        for name in listing.left_out:
+            common.say_line(f"{storage.unsecret(name)}: left out by pattern", err=True)
+    text = f"; other files skipped: {len(listing.skipped):,}" if listing.skipped else ""
+    missing = missing_plugins(listing.skipped)
+    if missing:
+        needs = ", ".join(f"{suffix} needs {package}" for suffix, package in missing.items())
+        text += f" ({needs})"
+    return text + (f"; left out by pattern: {len(listing.left_out):,}" if listing.left_out else "")
