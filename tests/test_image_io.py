@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from vrcodec.bitstream.container import Extra
 from vrcodec.errors import CorruptError, PictureError
-from vrcodec.pictures import FORMATS, coded, from_coded, open_picture, save_picture, to_coded
+from vrcodec.pictures import FORMATS, coded, from_coded, open_picture, samples, save_picture, to_coded
 
 ORIENTATION = ExifTags.Base.Orientation
 RNG = np.random.default_rng(20)
@@ -82,7 +82,7 @@ def png_bytes(colour_type: int, depth: int, samples: bytes, size: tuple[int, int
 def test_every_mode_is_read_as_pillow_reads_it(
     mode: str, back: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(coded, "_STRIP_PIXELS", 100)
+    monkeypatch.setattr(samples, "STRIP_PIXELS", 100)
     through = {"La": "LA", "LA": "LA", "RGBa": "RGBA", "RGBA": "RGBA", "PA": "P"}.get(mode, "RGB")
     image = noise(through).convert(mode)
     if mode == "PA":

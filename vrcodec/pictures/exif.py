@@ -135,7 +135,7 @@ class Block:
         """Dots per inch, horizontal and vertical; None where they are not said."""
         numbers = {entry.tag: self._number(entry) for entry in self.entries(self.first)}
         across, down = numbers.get(282), numbers.get(283)
-        unit = {None: 1.0, 2: 1.0, 3: 2.54}.get(numbers.get(_RESOLUTION_UNIT))
+        unit = {2: 1.0, 3: 2.54}.get(int(numbers.get(_RESOLUTION_UNIT) or 2))
         if not across or not down or not unit:
             return None
         return across * unit, down * unit
@@ -325,6 +325,8 @@ def _reordered(directory: Directory, order: str, wanted: str) -> Directory:
     for tag, (kind, value) in directory.items():
         if form := _SWAPPED.get(kind):
             count = len(value) // struct.calcsize(form)
-            value = struct.pack(f"{wanted}{count}{form}", *struct.unpack(f"{order}{count}{form}", value))
+            value = struct.pack(
+                f"{wanted}{count}{form}", *struct.unpack(f"{order}{count}{form}", value)
+            )
         result[tag] = kind, value
     return result

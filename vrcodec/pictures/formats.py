@@ -44,7 +44,6 @@ class Format:
         return any(_matches(head, mark) for mark in self.magic)
 
 
-_ALL = {"alpha": True, "icc": True, "exif": True, "xmp": True}
 _BOXES = b"????ftyp"
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNM_MAGIC = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")
@@ -56,7 +55,10 @@ KNOWN = (
         (".png", ".apng"),
         (".png",),
         (b"\x89PNG\r\n\x1a\n",),
-        **_ALL,
+        alpha=True,
+        icc=True,
+        exif=True,
+        xmp=True,
         dpi=True,
     ),
     Format(
@@ -77,18 +79,35 @@ KNOWN = (
         (".webp",),
         (".webp",),
         (b"RIFF????WEBP",),
-        **_ALL,
+        alpha=True,
+        icc=True,
+        exif=True,
+        xmp=True,
         grey=False,
         longest_side=16383,
     ),
-    Format("tiff", "TIFF", (".tif", ".tiff"), (".tif", ".tiff"), _TIFF_MAGIC, **_ALL, dpi=True),
+    Format(
+        "tiff",
+        "TIFF",
+        (".tif", ".tiff"),
+        (".tif", ".tiff"),
+        _TIFF_MAGIC,
+        alpha=True,
+        icc=True,
+        exif=True,
+        xmp=True,
+        dpi=True,
+    ),
     Format(
         "avif",
         "AVIF",
         (".avif", ".avifs"),
         (".avif",),
         tuple(_BOXES + brand for brand in (b"avif", b"avis", b"mif1", b"msf1")),
-        **_ALL,
+        alpha=True,
+        icc=True,
+        exif=True,
+        xmp=True,
         longest_side=65536,
     ),
     Format("bmp", "BMP", (".bmp", ".dib"), (".bmp",), (b"BM",), dpi=True),

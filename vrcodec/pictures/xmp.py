@@ -58,9 +58,8 @@ def without_promises(packet: bytes) -> bytes:
     for namespace, names in _PROMISES.items():
         for prefix in _prefixes(text, namespace):
             name = rf"{re.escape(prefix)}:{names}"
-            text = re.sub(rf"<({name})(?=[\s>])(?:[^>]*[^>/])?>.*?</\1\s*>", "", text, flags=re.S)
-            text = re.sub(rf"<{name}(?:\s[^>]*)?/>", "", text)
-            text = re.sub(rf"\s+{name}\s*=\s*(?:\"[^\"]*\"|'[^']*')", "", text)
+            text = _without_elements(text, name)
+            text = re.sub(rf"\s{name}\s*=\s*(?:\"[^\"]*\"|'[^']*')", "", text)
             if not re.search(rf"[<\s/]{re.escape(prefix)}:", text):
                 text = _undeclared(text, prefix)
     return _bytes(text, codec, packet)
@@ -86,13 +85,17 @@ def joined(packet: bytes, pieces: Iterable[bytes]) -> bytes | None:
         return None
     text = text[: found.start()] + text[found.end() :]
     extension = _text(whole)[0]
-    inner = re.search(r"<(?P<rdf>[\w.-]+):RDF(?P<own>[^>]*)>(.*)</(?P=rdf):RDF\s*>", extension, re.S)
+    start = re.search(r"<([\w.-]+):RDF[^>]*>", extension)
+    stop = extension.rfind(f"</{start[1]}:RDF") if start else -1
     end = re.search(r"</[\w.-]+:RDF\s*>", text)
-    if not inner or not end:
+    if not start or stop < start.end() or not end:
         return None
+    inner = extension[start.end() : stop]
     declared = dict(re.findall(r"\sxmlns:([\w.-]+)\s*=\s*(\"[^\"]*\"|'[^']*')", extension))
     body = re.sub(
-        rf"<{inner['rdf']}:Description\b[^>]*", lambda tag: _declaring(tag[0], declared), inner[3]
+        rf"<{re.escape(start[1])}:Description\b[^>]*",
+        lambda tag: _declaring(tag[0], declared),
+        inner,
     )
     return _bytes(text[: end.start()] + body + text[end.start() :], codec, packet)
 
@@ -123,7 +126,7 @@ def _declaring(tag: str, declared: Mapping[str, str]) -> str:
 def _orientations(text: str) -> Iterable[re.Match[str]]:
     """Matches whose second group is an orientation's value."""
     names = "|".join(re.escape(prefix) + ":" for prefix in _prefixes(text, _TIFF))
-    unprefixed = rf"Orientation(?=[^>]*xmlns\s*=\s*[\"']{re.escape(_TIFF)})"
+    unprefixed = rf"Orientation(?=[^>]{{0,999}}xmlns\s*=\s*[\"']{re.escape(_TIFF)})"
     name = rf"(?:(?:{names})Orientation|{unprefixed})"
     value = r"(\s*(?:&\#x?[0-9a-fA-F]+;|[0-9])\s*)"
     attribute = rf"(\s{name}\s*=\s*[\"']){value}(?=[\"'])"
@@ -146,8 +149,25 @@ def _prefixes(text: str, namespace: str) -> list[str]:
     return list(dict.fromkeys([*declared, _USUAL[namespace]] if namespace in _USUAL else declared))
 
 
+def _without_elements(text: str, name: str) -> str:
+    """The text without elements of these names, in one pass over it."""
+    kept, at = [], 0
+    for found in re.finditer(rf"<({name})(?=[\s/>])[^>]*>", text):
+        if found.start() < at:
+            continue
+        end = found.end()
+        if not found[0].endswith("/>"):
+            closing = f"</{found[1]}>"
+            end = text.find(closing, end) + len(closing)
+            if end < found.end():
+                break
+        kept.append(text[at : found.start()])
+        at = end
+    return "".join(kept) + text[at:]
+
+
 def _undeclared(text: str, prefix: str) -> str:
-    return re.sub(rf"\s+xmlns:{re.escape(prefix)}\s*=\s*(?:\"[^\"]*\"|'[^']*')", "", text)
+    return re.sub(rf"\sxmlns:{re.escape(prefix)}\s*=\s*(?:\"[^\"]*\"|'[^']*')", "", text)
 
 
 def _character_references(value: str) -> str:
