@@ -332,9 +332,10 @@ class Decoding:
         with naming(together[0].name):
             files = [prepared.content for prepared in together]
             for source, image in zip(files, codec.decode_pictures(files), strict=True):
-                picture = pictures.save_picture(image, self.format)
+                file = pictures.to_file(image, self.format)
                 mark = Mark(provenance.source_digest(source), self.digest)
-                made.append((provenance.mark_picture(picture, self.format, mark), ()))
+                marked = provenance.mark_picture(file.data, self.format, mark)
+                made.append((marked, file.notes))
         return made
 
 

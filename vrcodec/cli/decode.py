@@ -73,13 +73,15 @@ def decode(
         data = job.read()
         with naming(job.name):
             image = codec().decode(data)
-            picture = pictures.save_picture(image, format_name)
-        job.write(picture, overwrite, preserve)
+            file = pictures.to_file(image, format_name)
+        for note in file.notes:
+            common.say(f"{job.name}: {note}", err=True)
+        job.write(file.data, overwrite, preserve)
         return {
             "format": format_name,
             "width": image.width,
             "height": image.height,
-            "bytes": len(picture),
+            "bytes": len(file.data),
         }
 
     def line(facts: dict[str, Any]) -> str:

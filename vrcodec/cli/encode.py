@@ -211,7 +211,7 @@ def encode(
         from vrcodec import pictures
 
         image = open_input(job)
-        for note in pictures.notes(image):
+        for note in pictures.notes(image, strip):
             common.say(f"{job.name}: {note}", err=True)
         with naming(job.name):
             if isinstance(choice, float):

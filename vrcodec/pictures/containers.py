@@ -85,7 +85,7 @@ def png(data: bytes) -> Found:
     Raises:
         PictureError: a needed chunk is damaged, or the picture is not whole.
     """
-    found, kept, ended = Found(), [data[:8]], False
+    found, kept, ended, in_animation = Found(), [data[:8]], False, False
     for kind, body, whole, sound in _chunks(data):
         if kind in _NEEDED:
             if not sound and kind != b"IEND":
@@ -94,8 +94,11 @@ def png(data: bytes) -> Found:
             ended = ended or kind == b"IEND"
         elif sound:
             _png_facts(found, kind, body)
+            in_animation = in_animation or (kind == b"fcTL" and not _has_pixels(kept))
     if not ended:
-        kept.append(b"\0\0\0\0IEND\xaeB`\x82")
+        kept.append(_chunk(b"IEND", b""))
+    if found.frames and not in_animation:
+        found.frames += 1  # a picture for those who show no animation comes first
     found.clean = b"".join(kept)
     found.check = lambda: _check_png_pixels(kept)
     return found
@@ -109,11 +112,23 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
         kind, end = data[at + 4 : at + 8], at + 12 + length
         if not kind.isalpha() or (end > len(data) and kind not in {b"IDAT", b"IEND"}):
             return
+        body = data[at + 8 : min(end - 4, len(data))]
+        if end > len(data):  # whether enough is there is seen when it is inflated
+            yield kind, body, _chunk(kind, body), True
+            return
         checksum = data[end - 4 : end] == struct.pack(">I", zlib.crc32(view[at + 4 : end - 4]))
-        yield kind, data[at + 8 : min(end - 4, len(data))], data[at:end], checksum
+        yield kind, body, data[at:end], checksum
         at = end
         if kind == b"IEND":
             return
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _has_pixels(chunks: list[bytes]) -> bool:
+    return any(chunk[4:8] == b"IDAT" for chunk in chunks)
 
 
 def _check_png_pixels(kept: list[bytes]) -> None:

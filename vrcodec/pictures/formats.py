@@ -152,10 +152,19 @@ KNOWN = (
 
 REFUSED = (
     ("PostScript, a program and not a picture", (b"%!PS", b"\xc5\xd0\xd3\xc6")),
-    ("an icon file (ICO), which holds other pictures", (b"\0\0\x01\0",)),
-    ("a cursor file (CUR), which holds other pictures", (b"\0\0\x02\0",)),
+    (
+        "an icon file (ICO), which holds other pictures",
+        tuple(b"\0\0\x01\0" + bytes([count, 0]) for count in range(1, 256)),
+    ),
+    (
+        "a cursor file (CUR), which holds other pictures",
+        tuple(b"\0\0\x02\0" + bytes([count, 0]) for count in range(1, 256)),
+    ),
     ("an icon file (ICNS), which holds other pictures", (b"icns",)),
-    ("an IPTC file, which holds another picture", (b"\x1c\x03", b"\x1c\x01", b"\x1c\x02")),
+    (
+        "an IPTC file, which holds another picture",
+        (b"\x1c\x03", b"\x1c\x01\0", b"\x1c\x01\x5a", b"\x1c\x02"),
+    ),
     ("a Windows metafile, a drawing", (b"\xd7\xcd\xc6\x9a", b"\x01\0\0\0????????", b"\x01\0\t\0")),
     ("a raw photograph (CR3)", (_BOXES + b"crx ",)),
     ("a raw photograph (RAF)", (b"FUJIFILMCCD-RAW",)),

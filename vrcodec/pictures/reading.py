@@ -24,7 +24,7 @@ from PIL import _imaging as _core
 
 from vrcodec.errors import PictureError
 from vrcodec.files import os_error_text
-from vrcodec.pictures import containers, source
+from vrcodec.pictures import containers, exif, source
 from vrcodec.pictures.containers import Found
 from vrcodec.pictures.formats import Format, by_head, refusal
 
@@ -162,7 +162,9 @@ def _open_any(stream: BinaryIO, head: bytes, max_pixels: int) -> Image.Image:
             return _read(stream, format, factory, max_pixels)
         except SyntaxError as error:  # Pillow's word for: none of this kind
             if format.magic and str(error):
-                reason = reason or PictureError(f"{format.name.upper()}: {error}")
+                reason = reason or PictureError(
+                    f"not a picture, or a {format.name.upper()} file of an unknown kind: {error}"
+                )
     if words := refusal(head):
         raise PictureError(f"{words}: such files are not opened")
     raise reason or UnidentifiedImageError
@@ -244,7 +246,8 @@ def _keep_metadata(image: Image.Image, found: Found) -> None:
     if image.format in {"PNG", "JPEG", "MPO", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "BMP"}:
         for key in ("exif", "xmp", "icc_profile"):
             image.info.pop(key, None)
-    for key, value in (("exif", found.exif), ("xmp", found.xmp), ("icc_profile", found.icc)):
+    block = found.exif and exif.PREFIX + found.exif.removeprefix(exif.PREFIX)
+    for key, value in (("exif", block), ("xmp", found.xmp), ("icc_profile", found.icc)):
         if value:
             image.info[key] = value
     if found.dpi:
