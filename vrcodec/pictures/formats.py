@@ -154,11 +154,11 @@ REFUSED = (
     ("PostScript, a program and not a picture", (b"%!PS", b"\xc5\xd0\xd3\xc6")),
     (
         "an icon file (ICO), which holds other pictures",
-        tuple(b"\0\0\x01\0" + bytes([count, 0]) for count in range(1, 256)),
+        tuple(b"\0\0\x01\0" + bytes([count, 0]) for count in range(1, 63)),
     ),
     (
         "a cursor file (CUR), which holds other pictures",
-        tuple(b"\0\0\x02\0" + bytes([count, 0]) for count in range(1, 256)),
+        tuple(b"\0\0\x02\0" + bytes([count, 0]) for count in range(1, 63)),
     ),
     ("an icon file (ICNS), which holds other pictures", (b"icns",)),
     (

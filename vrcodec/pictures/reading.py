@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, JpegImagePlugin, UnidentifiedImageError
 from PIL import _imaging as _core
 
 from vrcodec.errors import PictureError
 from vrcodec.files import os_error_text
-from vrcodec.pictures import containers, exif, source
+from vrcodec.pictures import containers, exif, source, tiff
 from vrcodec.pictures.containers import Found
 from vrcodec.pictures.formats import Format, by_head, refusal
 
@@ -218,7 +218,9 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
         image.load()
     _check_size(image, max_pixels)
     if scan is not None and found.clean:
-        _check_scan(found.clean, scan, factory, image)
+        _check_scan(found.clean, scan, image)
+    elif facts.samples:
+        _check_pieces(stream, facts.samples, image)
     _keep_metadata(image, found)
     return source.settle(image, facts)
 
@@ -259,7 +261,25 @@ def _keep_metadata(image: Image.Image, found: Found) -> None:
         image.info["srgb"] = 0
 
 
-def _check_scan(data: bytes, scan: containers.Scan, factory: Factory, image: Image.Image) -> None:
+def _check_pieces(stream: BinaryIO, samples: tiff.Samples, image: Image.Image) -> None:
+    """Raise PictureError for a TIFF file of which some strip or tile is damaged."""
+    if samples.compression in {8, 32946}:
+        tiled = 2 * (image.width + 4096) * (image.height + 4096) * 8
+        tiff.check_deflated(stream, samples, tiled * max(1, samples.bits // 8))
+    if samples.compression == 7:
+        for place, length in samples.pieces:
+            stream.seek(place)
+            piece = stream.read(length)
+            data = (samples.jpeg_tables[:-2] or piece[:2]) + piece[2:]
+            found, scan = containers.jpeg(data)
+            if not found.clean or not found.clean.endswith(b"\xff\xd9"):
+                raise PictureError("damaged TIFF: a part of it is truncated")
+            part = JpegImagePlugin.JpegImageFile(io.BytesIO(found.clean))
+            part.load()
+            _check_scan(found.clean, scan, part)
+
+
+def _check_scan(data: bytes, scan: containers.Scan, image: Image.Image) -> None:
     """Raise PictureError for a JPEG file whose data end before its picture does.
 
     libjpeg fills what is missing with grey. Bytes are put where each run of data ends: they
@@ -270,7 +290,7 @@ def _check_scan(data: bytes, scan: containers.Scan, factory: Factory, image: Ima
     for end in scan.ends:
         parts += [data[last:end], _FILLER]
         last = end
-    other = factory(io.BytesIO(b"".join([*parts, data[last:]])), "")
+    other = JpegImagePlugin.JpegImageFile(io.BytesIO(b"".join([*parts, data[last:]])))
     other.load()
     if ImageChops.difference(image, other).getbbox(alpha_only=False):
         raise PictureError("damaged JPEG: its data end before the picture does")

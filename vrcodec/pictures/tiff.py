@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import struct
+import zlib
 from typing import BinaryIO
 
 from vrcodec.errors import PictureError
@@ -44,7 +45,11 @@ class Samples:
         unsigned: of 32 bits without a sign, which Pillow takes for signed ones.
         pages: pictures in the file, at most MAX_PAGES.
         tree: EXIF, as raw entries.
+        upright: orientation is said, and Pillow turns the picture by it.
         icc, xmp: as they stand there.
+        compression: its number.
+        pieces: where strips or tiles begin, and their bytes.
+        jpeg_tables: what the pieces have in common, if they are JPEG.
     """
 
     bits: int
@@ -55,6 +60,9 @@ class Samples:
     upright: bool
     icc: bytes
     xmp: bytes
+    compression: int
+    pieces: tuple[tuple[int, int], ...]
+    jpeg_tables: bytes
 
 
 class _File:
@@ -141,9 +149,42 @@ def inspect(stream: BinaryIO) -> Samples:
             upright=exif.ORIENTATION in first,
             icc=first.get(34675, (0, b""))[1],
             xmp=first.get(exif.XMP, (0, b""))[1],
+            compression=file.number(first, 259, 1),
+            pieces=_pieces(file, first),
+            jpeg_tables=first.get(347, (0, b""))[1],
         )
     except (struct.error, IndexError, OverflowError, ValueError):
         raise PictureError("damaged TIFF: its first directory cannot be read") from None
+
+
+def check_deflated(stream: BinaryIO, samples: Samples, most: int) -> None:
+    """Inflate every piece of a deflated file: libtiff does not look at their checksums.
+
+    Args:
+        stream: the file.
+        samples: what `inspect` found.
+        most: bytes that all pieces together can have when inflated.
+
+    Raises:
+        PictureError: a piece is damaged.
+    """
+    for place, length in samples.pieces:
+        stream.seek(place)
+        inflater, body = zlib.decompressobj(), stream.read(length)
+        try:
+            while body and not inflater.eof and most >= 0:
+                most -= len(inflater.decompress(body, 1 << 20))
+                body = inflater.unconsumed_tail
+        except zlib.error as error:
+            raise PictureError(f"damaged TIFF: {error}") from None
+
+
+def _pieces(file: _File, first: Directory) -> tuple[tuple[int, int], ...]:
+    for places, lengths in ((273, 279), (324, 325)):
+        if places in first:
+            starts, sizes = file.numbers(first, places), file.numbers(first, lengths)
+            return tuple(zip(starts, sizes, strict=False))
+    return ()
 
 
 def _refuse_raw(file: _File, first: Directory) -> None:
