@@ -205,6 +205,9 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
         else:
             found = source.containing(format.plugin, io.BytesIO(data))
         stream = io.BytesIO(found.clean or data)
+    elif format.plugin == "TIFF":
+        tiff.inspect(stream)  # whose refusals say more than Pillow's
+        stream.seek(0)
     image = _opened(stream, factory, max_pixels)
     _check_size(image, max_pixels)
     if found.check:

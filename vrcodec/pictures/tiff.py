@@ -138,6 +138,8 @@ def inspect(stream: BinaryIO) -> Samples:
         file = _File(stream)
         first = file.directory(file.first)
         _refuse_raw(file, first)
+        if file.big and file.order == ">":
+            raise PictureError("big-endian BigTIFF is not supported")
         bits = _check_samples(file, first)
         photometric = file.number(first, 262)
         return Samples(
