@@ -179,6 +179,8 @@ def check_deflated(stream: BinaryIO, samples: Samples, most: int) -> None:
                 body = inflater.unconsumed_tail
         except zlib.error as error:
             raise PictureError(f"damaged TIFF: {error}") from None
+        if not inflater.eof:
+            raise PictureError("damaged TIFF: a part of it is not whole")
 
 
 def _pieces(file: _File, first: Directory) -> tuple[tuple[int, int], ...]:
