@@ -176,12 +176,13 @@ class Decoding:
         with naming(together[0].name):
             images = coder.decode([prepared.content[0] for prepared in together])
             for prepared, image in zip(together, images, strict=True):
-                picture = pictures.save_picture(image, format)
+                file = pictures.to_file(image, format)
+                data = file.data
                 source, mark = prepared.content
                 if mark:
                     own = Mark(marks.source_digest(source), self.digest(run))
-                    picture = marks.mark_picture(picture, format, own)
-                made.append((picture, ()))
+                    data = marks.mark_picture(data, format, own)
+                made.append((data, file.notes))
         return made
 
 

@@ -1,0 +1,349 @@
+"""The one door through which every picture file is opened.
+
+Only formats of the list in formats.py, only regular files where a path is given, no more pixels
+than the caller allows, inner pictures included: none of these formats opens another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import io
+import os
+import random
+import stat
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, ImageChops, ImageFile, JpegImagePlugin, UnidentifiedImageError
+from PIL import _imaging as _core
+
+from vrcodec.errors import PictureError
+from vrcodec.files import os_error_text
+from vrcodec.pictures import containers, exif, source, tiff
+from vrcodec.pictures.containers import Found
+from vrcodec.pictures.formats import Format, by_head, refusal
+
+MAX_PIXELS = 200_000_000
+"""Largest picture, width x height, that is opened or decoded unless the caller says otherwise."""
+
+_HEAD = 32
+_WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL"}
+"""Formats whose files are read at once; the others are read where they lie."""
+_FILLER = bytes(byte for byte in random.Random(1).randbytes(300) if byte != 0xFF)
+_quiet_lock = threading.RLock()
+_limit_lock = threading.RLock()
+
+Factory = Callable[[BinaryIO, str], Image.Image]
+
+
+def open_picture(
+    source: Path | bytes | BinaryIO, name: str, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Read a picture file of a known kind, completely.
+
+    Args:
+        source: a path, the file's bytes, or a binary stream (read to its end).
+        name: what to call it in errors.
+        max_pixels: largest width x height; checked before any pixel is decoded.
+
+    Returns:
+        The picture with its metadata in `info`; what only the file knew of it travels there, too.
+
+    Raises:
+        PictureError: the file is missing, special, not a picture, of a kind that is not read
+            right, damaged or too large; the text starts with `name`.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            if isinstance(source, Path):
+                source = stack.enter_context(_regular_file(source))
+            stream = io.BytesIO(source) if isinstance(source, bytes) else source
+            if not stream.seekable():
+                stream = io.BytesIO(stream.read())
+            head = _head(stream)
+        except OSError as error:
+            raise PictureError(f"{name}: {os_error_text(error)}") from error
+        except MemoryError:
+            raise PictureError(f"{name}: out of memory") from None
+        with pillow_errors(f"{name}: cannot be read"):
+            return _open_any(stream, head, max_pixels)
+
+
+@contextlib.contextmanager
+def pillow_errors(what: str) -> Iterator[None]:
+    """Turn whatever Pillow raises, which on hostile files is anything, into a PictureError."""
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f"{what}: {error}") from None
+    except UnidentifiedImageError:
+        raise PictureError(f"{what}: not a picture of a known kind") from None
+    except MemoryError:
+        raise PictureError(f"{what}: out of memory") from None
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"{what}: {text}") from error
+
+
+def load(image: Image.Image) -> Image.Image:
+    """A picture that the caller opened with Pillow, loaded, and right as `open_picture` has it.
+
+    The caller's picture stays as it is, but for being loaded. What is not opened by Pillow, or
+    was opened by `open_picture`, comes back unchanged.
+
+    Raises:
+        PictureError: it is of a kind that would be read wrong.
+    """
+    if source.KEY in image.info or not isinstance(image, ImageFile.ImageFile):
+        image.load()
+        return image
+    with source.stream_of(image) as stream:
+        if stream is None or image.tell():
+            image.load()
+            return image
+        data = io.BytesIO(stream.read()) if not stream.seek(0) else None
+    assert data is not None
+    found = source.containing(image.format, data)
+    facts = source.describe(image, data, found)
+    if facts.raw_mode == "" and image.format == "PNG":  # already loaded
+        facts.raw_mode = _png_raw_mode(data)
+    with _quiet_libtiff(image.format):
+        image.load()
+    result = image.copy()
+    result.format = image.format
+    if found.exif and (image.format == "TIFF" or "exif" in image.info):
+        result.info["exif"] = found.exif  # Pillow's is written anew for AVIF, and no key of TIFF
+    return source.settle(result, facts)
+
+
+def _png_raw_mode(data: BinaryIO) -> str:
+    from PIL import PngImagePlugin
+
+    data.seek(0)
+    return str(PngImagePlugin.PngImageFile(data).tile[0][3])
+
+
+def _regular_file(path: Path) -> BinaryIO:
+    """Open a file for reading that is neither a folder nor a device, pipe or socket."""
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path.open("rb")
+
+
+def _head(stream: BinaryIO) -> bytes:
+    stream.seek(0)
+    head = stream.read(_HEAD)
+    stream.seek(0)
+    return head
+
+
+def _open_any(stream: BinaryIO, head: bytes, max_pixels: int) -> Image.Image:
+    """Try the formats that a file beginning like this may be of."""
+    reason: Exception | None = None
+    for format in by_head(head):
+        if not format.magic and refusal(head):
+            continue
+        try:
+            factory = _factory(format)
+        except ImportError:
+            reason = reason or PictureError(
+                f"{format.name.upper()} pictures need the package {format.package}"
+            )
+            continue
+        try:
+            return _read(stream, format, factory, max_pixels)
+        except SyntaxError as error:  # Pillow's word for: none of this kind
+            if format.magic and str(error):
+                reason = reason or PictureError(
+                    f"not a picture, or a {format.name.upper()} file of an unknown kind: {error}"
+                )
+    if words := refusal(head):
+        raise PictureError(f"{words}: such files are not opened")
+    raise reason or UnidentifiedImageError
+
+
+def _factory(format: Format) -> Factory:
+    """What opens a format. Raises ImportError if its package is not installed."""
+    if format.plugin == "HEIF":
+        from pillow_heif import HeifImageFile
+
+        return HeifImageFile
+    if format.plugin == "JXL":
+        from pillow_jxl.JpegXLImagePlugin import JXLImageFile
+
+        return JXLImageFile
+    Image.init()
+    factory, accept = Image.OPEN[format.plugin]
+
+    def open_accepted(stream: BinaryIO, name: str) -> Image.Image:
+        if accept is not None:
+            stream.seek(0)
+            answer = accept(stream.read(16))
+            if answer is not True:
+                raise SyntaxError(answer or "")
+        stream.seek(0)
+        return factory(stream, name)
+
+    return open_accepted
+
+
+def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -> Image.Image:
+    found, scan = Found(), None
+    if format.plugin in _WHOLE:
+        stream.seek(0)
+        data = stream.read()
+        if format.plugin == "JPEG":
+            found, scan = containers.jpeg(data)
+        else:
+            found = source.containing(format.plugin, io.BytesIO(data))
+        stream = io.BytesIO(found.clean or data)
+    elif format.plugin == "TIFF":
+        tiff.inspect(stream)  # whose refusals say more than Pillow's
+        stream.seek(0)
+    image = _opened(stream, factory, max_pixels)
+    _check_size(image, max_pixels)
+    if found.check:
+        found.check()
+    facts = source.describe(image, stream, found)
+    if facts.samples:
+        found.icc, found.xmp = facts.samples.icc, facts.samples.xmp
+        found.exif = source.packed_exif(facts.samples)
+        image.info.pop("xmp", None)  # whose orientation Pillow would apply as well
+    with _raised_limit(max_pixels, image.width * image.height), _quiet_libtiff(image.format):
+        image.load()
+    _check_size(image, max_pixels)
+    if scan is not None and found.clean:
+        _check_scan(found.clean, scan, image)
+    elif facts.samples:
+        _check_pieces(stream, facts.samples, image)
+    _keep_metadata(image, found)
+    return source.settle(image, facts)
+
+
+def _opened(stream: BinaryIO, factory: Factory, max_pixels: int) -> Image.Image:
+    with _quiet():
+        try:
+            return factory(stream, "")
+        except Image.DecompressionBombError:
+            pass
+        try:
+            with _raised_limit(max_pixels, max_pixels):
+                return factory(stream, "")
+        except Image.DecompressionBombError:
+            raise PictureError(f"more than {max_pixels:,} pixels") from None
+
+
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise PictureError(f"{image.width}x{image.height} is more than {max_pixels:,} pixels")
+
+
+def _keep_metadata(image: Image.Image, found: Found) -> None:
+    """Put what the container says in the place of what Pillow says."""
+    if image.format in {"PNG", "JPEG", "MPO", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000", "BMP"}:
+        for key in ("exif", "xmp", "icc_profile"):
+            image.info.pop(key, None)
+    block = found.exif and exif.PREFIX + found.exif.removeprefix(exif.PREFIX)
+    for key, value in (("exif", block), ("xmp", found.xmp), ("icc_profile", found.icc)):
+        if value:
+            image.info[key] = value
+    if found.dpi:
+        image.info["dpi"] = found.dpi
+    for key, fact in (("gamma", found.gamma), ("chromaticity", found.chromaticity)):
+        if fact:
+            image.info[key] = fact
+    if found.srgb:
+        image.info["srgb"] = 0
+
+
+def _check_pieces(stream: BinaryIO, samples: tiff.Samples, image: Image.Image) -> None:
+    """Raise PictureError for a TIFF file of which some strip or tile is damaged."""
+    if samples.compression in {8, 32946}:
+        tiled = 2 * (image.width + 4096) * (image.height + 4096) * 8
+        tiff.check_deflated(stream, samples, tiled * max(1, samples.bits // 8))
+    if samples.compression == 7:
+        for place, length in samples.pieces:
+            stream.seek(place)
+            piece = stream.read(length)
+            data = (samples.jpeg_tables[:-2] or piece[:2]) + piece[2:]
+            found, scan = containers.jpeg(data)
+            if not found.clean or not found.clean.endswith(b"\xff\xd9"):
+                raise PictureError("damaged TIFF: a part of it is truncated")
+            part = JpegImagePlugin.JpegImageFile(io.BytesIO(found.clean))
+            part.load()
+            _check_scan(found.clean, scan, part)
+
+
+def _check_scan(data: bytes, scan: containers.Scan, image: Image.Image) -> None:
+    """Raise PictureError for a JPEG file whose data end before its picture does.
+
+    libjpeg fills what is missing with grey. Bytes are put where each run of data ends: they
+    change the picture only if it wanted more.
+    """
+    containers.check_restarts(scan)
+    parts, last = [], 0
+    for end in scan.ends:
+        parts += [data[last:end], _FILLER]
+        last = end
+    other = JpegImagePlugin.JpegImageFile(io.BytesIO(b"".join([*parts, data[last:]])))
+    other.load()
+    if ImageChops.difference(image, other).getbbox(alpha_only=False):
+        raise PictureError("damaged JPEG: its data end before the picture does")
+
+
+@contextlib.contextmanager
+def _raised_limit(max_pixels: int, pixels: int) -> Iterator[None]:
+    """Let Pillow read what the caller allows and Pillow's own limit, shared by all, does not."""
+    own = Image.MAX_IMAGE_PIXELS
+    if own is None or pixels <= own:
+        yield
+        return
+    with _limit_lock:
+        own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = own
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Pillow's warnings, which are about metadata that it has not been asked for."""
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _quiet_libtiff(format: str | None) -> Iterator[None]:
+    """Without what libtiff prints on stderr by itself; errors reach us as exceptions anyway."""
+    if format != "TIFF":
+        yield
+        return
+    with _quiet():
+        kept = [(handler, handler(None)) for handler in _libtiff_handlers()]
+        try:
+            yield
+        finally:
+            for handler, previous in kept:
+                handler(previous)
+
+
+def _libtiff_handlers() -> list[Any]:
+    """libtiff's setters of what is called at warnings and errors; none where it is built in."""
+    try:
+        library = ctypes.CDLL(_core.__file__)
+        setters = [library.TIFFSetWarningHandler, library.TIFFSetErrorHandler]
+    except (OSError, AttributeError, TypeError):
+        return []
+    for setter in setters:
+        setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+    return setters
