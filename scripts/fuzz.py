@@ -43,9 +43,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import reference_decoder as reference  # noqa: E402
 
 with atheris.instrument_imports(include=["vrcodec"]):
-    from vrcodec.coding import symbols, tables
-
-    from vrcodec.bitstream import container
+    from vrcodec.bitstream import container, tables
+    from vrcodec.bitstream import range_coder as symbols
     from vrcodec.bitstream.container import Extra, Header, Stream, SymbolsCrc
     from vrcodec.codec.codec import Codec
     from vrcodec.errors import VrcodecError

@@ -31,9 +31,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from reference_decoder import Cursor
-from vrcodec.coding import symbols
 
 import vrcodec
+from vrcodec.bitstream import range_coder as symbols
 from vrcodec.bitstream.container import (
     CONDITIONING_ONE,
     Extra,

@@ -220,7 +220,7 @@ def test_tiled_equals_untiled(codec: Codec, side: int, quality: float) -> None:
 
 def test_files_are_equal_too(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     """With several sections and several bands that do not begin at the same rows."""
-    monkeypatch.setattr("vrcodec.bitstream.container.SECTION_POSITIONS", 100)
+    monkeypatch.setattr("vrcodec.bitstream.grid.SECTION_POSITIONS", 100)
     picture = Image.fromarray(collage(299, 501))
     files, decoded = {}, {}
     for side in (TILE, 16):
@@ -235,7 +235,7 @@ def test_files_are_equal_too(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_wrong_symbol_is_found_whatever_the_tiles(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vrcodec.bitstream.container.SECTION_POSITIONS", 100)
+    monkeypatch.setattr("vrcodec.bitstream.grid.SECTION_POSITIONS", 100)
     codec.tile_side = 16
     stream = unpack(codec.encode(Image.fromarray(collage(299, 501)), 0.2))
     wrong = dataclasses.replace(stream, symbols_crc=stream.symbols_crc ^ 1)
@@ -288,7 +288,7 @@ import resource, sys
 import torch
 from PIL import Image
 from vrcodec import CorruptError
-from vrcodec.bitstream import container
+from vrcodec.bitstream import grid
 from vrcodec.pictures import to_coded
 from vrcodec.codec.codec import Codec
 from vrcodec.bitstream.container import Extra, Header, Stream, pack
@@ -308,7 +308,7 @@ def decode(width, height):
 
 torch.set_num_threads(1)
 codec = Codec(sys.argv[1], "cpu")
-codec.tile_side, container.SECTION_POSITIONS = 16, 512  # the fixed amount shall be small
+codec.tile_side, grid.SECTION_POSITIONS = 16, 512  # the fixed amount shall be small
 for width in (2048, 131072):  # the first two million pixels take what any picture takes
     decode(width, (1 << 21) // width)
     before = peak()

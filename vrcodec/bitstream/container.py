@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from vrcodec.bitstream import grid
 from vrcodec.errors import (
     CorruptError,
     FormatError,
@@ -35,8 +36,6 @@ MAX_HEIGHT = 1 << 24
 MAX_COEFFICIENTS = 8
 CONDITIONING_ONE = 1 << 15
 """Conditioning value of quality 1."""
-SECTION_POSITIONS = 8192
-"""Latent positions in one y section, about: it is cut at whole rows."""
 CHECKSUM_BYTES = 4
 CRC_START = 0xFFFF
 CRC_PERIOD = (1 << 15) - 1
@@ -95,29 +94,23 @@ class Header:
 
     @property
     def latent_size(self) -> tuple[int, int]:
-        """Rows and columns of y's grid: one position per 16x16 pixels."""
-        return -(-self.height // 16), -(-self.width // 16)
+        """Rows and columns of y's grid."""
+        return grid.latent_size(self.width, self.height)
 
     @property
     def hyper_size(self) -> tuple[int, int]:
         """Rows and columns of z's grid."""
-        rows, columns = self.latent_size
-        return -(-rows // 4), -(-columns // 4)
-
-    @property
-    def section_rows(self) -> int:
-        """Latent rows in every y section but the last, which may have fewer."""
-        return max(1, SECTION_POSITIONS // self.latent_size[1])
+        return grid.hyper_size(self.width, self.height)
 
     @property
     def section_count(self) -> int:
-        return -(-self.latent_size[0] // self.section_rows)
+        """Number of y sections."""
+        return grid.section_count(self.width, self.height)
 
     @property
     def sections(self) -> list[tuple[int, int]]:
         """First and last-plus-one latent row of every y section."""
-        rows, height = self.latent_size[0], self.section_rows
-        return [(top, min(top + height, rows)) for top in range(0, rows, height)]
+        return grid.sections(self.width, self.height)
 
 
 @dataclasses.dataclass(frozen=True)

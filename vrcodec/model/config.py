@@ -7,11 +7,8 @@ import json
 import math
 from typing import Any
 
-BLOCK = 16
-"""Pixels along one side of the square that one latent position stands for."""
-
-GROUP = 4
-"""Positions of y's grid along one side of the square that one position of z stands for."""
+from vrcodec.bitstream.grid import BLOCK as BLOCK
+from vrcodec.bitstream.grid import GROUP as GROUP
 
 LATENT_CHANNELS = 3 * BLOCK * BLOCK
 """Channels of y: as many as a 16x16 RGB block has values, so that nothing is out of reach."""
