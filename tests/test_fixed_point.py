@@ -14,13 +14,14 @@ from reference_decoder import convolve, interpolate, pixel_shuffle, scale_indexe
 from torch import Tensor
 
 from vrcodec.bitstream.container import CONDITIONING_ONE
+from vrcodec.conditional.dials import Dial, Dials
 from vrcodec.errors import WeightsError
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.entropy_model import ScalePath
 from vrcodec.model.fixed_point import EXACT, FixedPointLayer, FixedPointScalePath
 
 CONFIG = ModelConfig(
-    lambda_ranges=((0.001, 0.1), (0.01, 1.0)),
+    dials=Dials((Dial("quality", 0.001, 0.1), Dial("second", 0.01, 1.0))),
     width8=4,
     width16=4,
     core=4,

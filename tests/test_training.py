@@ -24,7 +24,13 @@ from vrcodec.bitstream import container
 from vrcodec.codec.codec import Codec
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.bjontegaard import bd_rate
-from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
+from vrcodec.model.config import (
+    LOG_SCALE_STEP,
+    SCALE_LEVELS,
+    SCALE_MIN,
+    ModelConfig,
+    unnamed_dials,
+)
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.network import CompressionModel
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
@@ -324,6 +330,9 @@ def test_final_phase_sees_the_integers_of_the_scale_path(fresh: TrainingState) -
     assert all(conv.weight.grad.abs().sum() > 0 for conv in path.convs)
 
 
+Ranges = tuple[tuple[float, float], ...]
+
+
 def test_losses_weigh_what_they_say() -> None:
     """Of two errors of the same MSE, MS-SSIM minds one more; a mix does as it is told."""
     x = 0.5 + 0.2 * torch.sin(torch.arange(192) / 9).expand(1, 3, 192, 192)
@@ -333,8 +342,8 @@ def test_losses_weigh_what_they_say() -> None:
         "fine": (torch.arange(192)[:, None] + torch.arange(192)) % 2 * 2.0 - 1,
     }
 
-    def loss(kind: str, error: str, quality: tuple[float, ...], ranges: object) -> float:
-        config = dataclasses.replace(TINY, lambda_ranges=ranges)  # type: ignore[arg-type]
+    def loss(kind: str, error: str, quality: tuple[float, ...], ranges: Ranges) -> float:
+        config = dataclasses.replace(TINY, dials=unnamed_dials(ranges))
 
         def model(x: torch.Tensor, conditioning: torch.Tensor) -> types.SimpleNamespace:
             return types.SimpleNamespace(x_hat=x + 0.04 * errors[error], bpp=torch.tensor([0.5]))
@@ -366,7 +375,7 @@ def test_losses_weigh_what_they_say() -> None:
 
 
 def test_impossible_losses_are_refused() -> None:
-    two = dataclasses.replace(TINY, lambda_ranges=MIX_RANGES)
+    two = dataclasses.replace(TINY, dials=unnamed_dials(MIX_RANGES))
     for kind, config, patch in (("mix", TINY, 256), ("mse", two, 256), ("ms-ssim", TINY, 128)):
         with pytest.raises(VrcodecError, match="--loss"):
             check_distortion(kind, config, patch)
@@ -484,7 +493,7 @@ def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
 
 
 def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVrcodec) -> None:
-    two = dataclasses.replace(TINY, lambda_ranges=MIX_RANGES)
+    two = dataclasses.replace(TINY, dials=unnamed_dials(MIX_RANGES))
     (tmp_path / "two.json").write_text(two.to_json())
     pictures = tmp_path / "pictures"
     pictures.mkdir()

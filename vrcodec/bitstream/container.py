@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from vrcodec.bitstream import grid
+from vrcodec.bitstream.grid import Grid
 from vrcodec.errors import (
     CorruptError,
     FormatError,
@@ -93,24 +93,28 @@ class Header:
         return self.conditioning[0] / CONDITIONING_ONE
 
     @property
+    def grid(self) -> Grid:
+        """Where its latents are."""
+        return Grid(self.width, self.height)
+
+    @property
     def latent_size(self) -> tuple[int, int]:
-        """Rows and columns of y's grid."""
-        return grid.latent_size(self.width, self.height)
+        """Rows and columns of y's grid: one position per 16x16 pixels."""
+        return self.grid.latent_size
 
     @property
     def hyper_size(self) -> tuple[int, int]:
         """Rows and columns of z's grid."""
-        return grid.hyper_size(self.width, self.height)
+        return self.grid.hyper_size
 
     @property
     def section_count(self) -> int:
-        """Number of y sections."""
-        return grid.section_count(self.width, self.height)
+        return self.grid.section_count
 
     @property
     def sections(self) -> list[tuple[int, int]]:
         """First and last-plus-one latent row of every y section."""
-        return grid.sections(self.width, self.height)
+        return self.grid.sections
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,45 +1,52 @@
-"""The grids of a picture: pixels, latents y, hyper-latents z, sections. Pure arithmetic.
+"""What stands where in a picture: pixels, latents y, hyper-latents z, sections. No torch.
 
-Sizes of pictures are (width, height), as in files; grids are (rows, columns), as in arrays.
-See docs/bitstream.md, section 2.
+One position of y's grid stands for BLOCK x BLOCK pixels, one of z's for GROUP x GROUP of y's; a
+section of the file is some whole rows of y.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 BLOCK = 16
 """Pixels along one side of the square that one latent position stands for."""
-
 GROUP = 4
 """Positions of y's grid along one side of the square that one position of z stands for."""
-
+LATENT_CHANNELS = 3 * BLOCK * BLOCK
+"""Channels of y: as many as a 16x16 RGB block has values, so that nothing is out of reach."""
 SECTION_POSITIONS = 8192
 """Latent positions in one y section, about: it is cut at whole rows."""
 
 
-def latent_size(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of y's grid for a picture of this size."""
-    return -(-height // BLOCK), -(-width // BLOCK)
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The grids of a picture of so many pixels."""
 
+    width: int
+    height: int
 
-def hyper_size(width: int, height: int) -> tuple[int, int]:
-    """Rows and columns of z's grid for a picture of this size."""
-    rows, columns = latent_size(width, height)
-    return -(-rows // GROUP), -(-columns // GROUP)
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Rows and columns of y's grid."""
+        return -(-self.height // BLOCK), -(-self.width // BLOCK)
 
+    @property
+    def hyper_size(self) -> tuple[int, int]:
+        """Rows and columns of z's grid."""
+        rows, columns = self.latent_size
+        return -(-rows // GROUP), -(-columns // GROUP)
 
-def section_rows(columns: int) -> int:
-    """Latent rows in every y section but the last, which may have fewer."""
-    return max(1, SECTION_POSITIONS // columns)
+    @property
+    def section_rows(self) -> int:
+        """Latent rows in every y section but the last, which may have fewer."""
+        return max(1, SECTION_POSITIONS // self.latent_size[1])
 
+    @property
+    def section_count(self) -> int:
+        return -(-self.latent_size[0] // self.section_rows)
 
-def section_count(width: int, height: int) -> int:
-    """Number of y sections of a picture of this size."""
-    rows, columns = latent_size(width, height)
-    return -(-rows // section_rows(columns))
-
-
-def sections(width: int, height: int) -> list[tuple[int, int]]:
-    """First and last-plus-one latent row of every y section."""
-    rows, columns = latent_size(width, height)
-    step = section_rows(columns)
-    return [(top, min(top + step, rows)) for top in range(0, rows, step)]
+    @property
+    def sections(self) -> list[tuple[int, int]]:
+        """First and last-plus-one latent row of every y section."""
+        rows, height = self.latent_size[0], self.section_rows
+        return [(top, min(top + height, rows)) for top in range(0, rows, height)]

@@ -439,7 +439,7 @@ class Codec:
             self._reconstruct(z[None], bands, (first, *conditioning[1:]), decoded[None])
             points.append((8 * len(data), squared_error(pixels, decoded)))
         (fewer, larger), (more, smaller) = points
-        (trained, *_) = self.weights.config.loss_coefficients(
+        (trained, *_) = self.weights.config.dials.coefficients(
             tuple(value / CONDITIONING_ONE for value in conditioning)
         )
         usual = trained / 3  # lambda is the price of the mean over three samples per pixel
