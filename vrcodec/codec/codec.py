@@ -40,12 +40,11 @@ from vrcodec.codec.tiling import DecoderSpans, EncoderSpans, Span
 from vrcodec.errors import (
     CorruptError,
     PictureError,
-    UnknownWeightsError,
     VrcodecError,
 )
 from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS
 from vrcodec.model.loading import build
-from vrcodec.model.weights_file import BUCKETS, default_weights, load_weights
+from vrcodec.model.weights_file import BUCKETS, check_named, default_weights, load_weights
 from vrcodec.pictures.metrics import squared_error
 
 _Item = TypeVar("_Item")
@@ -107,7 +106,7 @@ class Codec:
 
     @property
     def weights_id(self) -> str:
-        """Six hex digits that name the weights."""
+        """Hex digits that name the weights: all of their id, 16."""
         return self.weights.id
 
     @property
@@ -226,7 +225,7 @@ class Codec:
     ) -> bytes:
         height, width = picture.pixels.shape[:2]
         header = Header(
-            width, height, self.weights_id, conditioning, picture.grey, picture.sixteen_bit
+            width, height, self.weights_id[:6], conditioning, picture.grey, picture.sixteen_bit
         )
         z_body, y_bodies, crc = self._write(z, bands, header)
         return container.pack(Stream(header, z_body, y_bodies, crc, picture.extras))
@@ -473,11 +472,7 @@ class Codec:
     def _read(self, stream: Stream) -> tuple[NDArray[np.int16], Iterator[NDArray[np.int16]]]:
         """z, and the symbols of y section by section; see `read_latents`."""
         header = stream.header
-        if header.weights_id != self.weights_id:
-            raise UnknownWeightsError(
-                f"made with weights {header.weights_id}, these are {self.weights_id}; "
-                "name the right ones with --weights FILE"
-            )
+        check_named(header.weights_id, self.weights_id)
         if len(header.conditioning) != self.weights.config.coefficients:
             raise CorruptError(f"{len(header.conditioning)} conditioning values")
         (z,) = self._empty_z(1, header.height, header.width)
