@@ -15,6 +15,7 @@ import vrcodec
 from vrcodec import Codec
 from vrcodec.bitstream.container import pack, unpack
 from vrcodec.codec.codec import conditioning_values
+from vrcodec.conditional.dials import Conditioning
 from vrcodec.pictures.metrics import psnr
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -75,7 +76,9 @@ def test_file_is_as_long_as_the_model_estimates(codec: Codec) -> None:
     for quality in (0.2, 0.5, 0.9):
         data = codec.encode(photo(), quality)
         stream = unpack(data)
-        estimate = codec.estimate_bits(codec.read_latents(stream), stream.header.conditioning) / 8
+        estimate = (
+            codec.estimate_bits(codec.read_latents(stream), stream.header.conditioning.values) / 8
+        )
         assert abs(len(data) - 24 - estimate) <= 0.01 * estimate + 8
 
 
@@ -122,7 +125,8 @@ def test_wrong_conditioning_hurts(codec: Codec) -> None:
         wrong = codec.pixels(latents, conditioning_values(other))
         assert psnr(source, wrong[: source.shape[0], : source.shape[1]]) < reached - 1
     header = dataclasses.replace(
-        unpack(codec.encode(photo(), 0.5)).header, conditioning=conditioning_values(0.8)
+        unpack(codec.encode(photo(), 0.5)).header,
+        conditioning=Conditioning(conditioning_values(0.8)),
     )
     relabelled = pack(dataclasses.replace(unpack(codec.encode(photo(), 0.5)), header=header))
     with pytest.raises(vrcodec.CorruptError):

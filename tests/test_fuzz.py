@@ -44,6 +44,7 @@ from vrcodec.bitstream.container import (
     unpack,
 )
 from vrcodec.codec.codec import Codec
+from vrcodec.conditional.dials import Conditioning
 
 DATA = Path(__file__).parents[1] / "vrcodec" / "data" / "golden"
 CASES = 3000
@@ -199,6 +200,7 @@ def _header(rng: random.Random, data: bytes) -> bytes:
         stream = dataclasses.replace(stream, z=b"", y=(b"",))
     header = stream.header
     side = rng.choice([1, 16, 17, 255, 1000])
+    several = rng.choices(range(CONDITIONING_ONE), k=rng.randint(2, 8))
     change = rng.choice(
         [
             {"width": header.width + rng.choice([-1, 1])},
@@ -206,8 +208,8 @@ def _header(rng: random.Random, data: bytes) -> bytes:
             {"width": side, "height": rng.choice([1, 33, 1000])},
             {"width": 1000, "height": 1000},
             {"width": 1000, "height": 2000},
-            {"conditioning": (rng.randint(0, CONDITIONING_ONE),)},
-            {"conditioning": tuple(rng.choices(range(CONDITIONING_ONE), k=rng.randint(2, 8)))},
+            {"conditioning": Conditioning((rng.randint(0, CONDITIONING_ONE),))},
+            {"conditioning": Conditioning(tuple(several))},
             {"grey": not header.grey},
             {"sixteen_bit": not header.sixteen_bit},
         ]
@@ -220,7 +222,13 @@ def hostile_case(number: int, codec: Codec) -> bytes:
     rng = np.random.default_rng(number)
     width, height = rng.integers(1, 100, 2).tolist()
     conditioning = (int(rng.integers(CONDITIONING_ONE + 1)),)
-    header = Header(width, height, codec.weights_id, conditioning, grey=bool(rng.integers(2)))
+    header = Header(
+        width,
+        height,
+        codec.weights_id,
+        Conditioning(conditioning),
+        grey=bool(rng.integers(2)),
+    )
     rows, columns = header.latent_size
 
     def values(*shape: int) -> NDArray[np.int32]:

@@ -10,6 +10,7 @@ from reference_decoder import decode_symbols
 
 from vrcodec.bitstream.container import Header, Stream, pack, unpack
 from vrcodec.codec.codec import Codec
+from vrcodec.conditional.dials import Conditioning
 from vrcodec.selftest import GOLDEN, symbols_digest
 
 DATA = Path(__file__).parents[1] / "vrcodec" / "data" / "golden"
@@ -43,12 +44,12 @@ def test_reference_decoder_agrees(name: str, codec: Codec, tiny_weights: Path) -
 @pytest.mark.slow
 def test_reference_decoder_agrees_on_several_sections(codec: Codec, tiny_weights: Path) -> None:
     """A picture of more than 8192 latent positions has two y sections."""
-    header = Header(2080, 1040, codec.weights_id, (20_000,))
+    header = Header(2080, 1040, codec.weights_id, Conditioning((20_000,)))
     assert header.section_count == 2
     rng = np.random.default_rng(3)
     ramp = np.linspace(0, 255, 2080 * 3, dtype=np.float32).reshape(1, 2080, 3)
     pixels = np.repeat(ramp, 1040, axis=0) + rng.normal(0, 3, (1040, 2080, 3))
-    latents = codec.latents(pixels.clip(0, 255).astype(np.uint8), header.conditioning)
+    latents = codec.latents(pixels.clip(0, 255).astype(np.uint8), header.conditioning.values)
     z, sections, crc = codec.write_latents(latents, header)
     data = pack(Stream(header, z, sections, crc))
     z_symbols, y_symbols = decode_symbols(data, tiny_weights.read_bytes())

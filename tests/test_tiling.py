@@ -292,13 +292,14 @@ from vrcodec.bitstream import grid
 from vrcodec.pictures import to_coded
 from vrcodec.codec.codec import Codec
 from vrcodec.bitstream.container import Extra, Header, Stream, pack
+from vrcodec.conditional.dials import Conditioning
 
 def peak():
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 def decode(width, height):
-    header = Header(width, height, codec.weights_id, (16384,))
+    header = Header(width, height, codec.weights_id, Conditioning((16384,)))
     alpha = to_coded(Image.new("LA", (width, height))).extras[Extra.ALPHA]
     y = (b"",) * header.section_count
     try:

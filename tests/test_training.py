@@ -529,9 +529,9 @@ def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVr
         assert done.returncode == 0, done.stderr
     one, half = ((tmp_path / name).read_bytes() for name in ("one.vrc", "half.vrc"))
     folder = (whole / "macaw.vrc").read_bytes()
-    assert container.unpack(one).header.conditioning == (8192, 28672)
-    assert container.unpack(folder).header.conditioning == (8192, 28672)
-    assert container.unpack(half).header.conditioning[1] == 28672
+    assert container.unpack(one).header.conditioning.values == (8192, 28672)
+    assert container.unpack(folder).header.conditioning.values == (8192, 28672)
+    assert container.unpack(half).header.conditioning.values[1] == 28672
     assert 0.77 < container.describe(half)["bpp"] <= 0.8
     done = run_vrcodec("encode", pictures, "-o", tmp_path / "no", *chosen[2:])
     assert done.returncode == 1 and b"one loss coefficient" in done.stderr

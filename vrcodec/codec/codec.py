@@ -37,6 +37,7 @@ from vrcodec.bitstream.container import (
 from vrcodec.codec import tiling
 from vrcodec.codec.refinement import MAX_EFFORT, STEPS, Search, SymbolCosts, Window, refine
 from vrcodec.codec.tiling import DecoderSpans, EncoderSpans, Span
+from vrcodec.conditional.dials import Conditioning
 from vrcodec.errors import (
     CorruptError,
     PictureError,
@@ -225,7 +226,12 @@ class Codec:
     ) -> bytes:
         height, width = picture.pixels.shape[:2]
         header = Header(
-            width, height, self.weights_id[:6], conditioning, picture.grey, picture.sixteen_bit
+            width,
+            height,
+            self.weights_id[:6],
+            Conditioning(conditioning),
+            picture.grey,
+            picture.sixteen_bit,
         )
         z_body, y_bodies, crc = self._write(z, bands, header)
         return container.pack(Stream(header, z_body, y_bodies, crc, picture.extras))
@@ -253,10 +259,10 @@ class Codec:
             return []
         streams = [container.unpack(data) for data in files]
         header = streams[0].header
-        shape, conditioning = (header.height, header.width, 3), header.conditioning
+        shape, conditioning = (header.height, header.width, 3), header.conditioning.values
         for stream in streams:
             if (stream.header.height, stream.header.width) != shape[:2] or (
-                stream.header.conditioning != conditioning
+                stream.header.conditioning.values != conditioning
             ):
                 raise ValueError("files of a batch must be of one size and quality")
         self._check_pixels(header.width, header.height)
@@ -308,7 +314,9 @@ class Codec:
         """
         z, sections = self._read(stream)
         y = np.concatenate(list(sections), axis=1)
-        indexes = self._indexes(z, stream.header.conditioning, Span(0, y.shape[1]), y.shape[2])
+        indexes = self._indexes(
+            z, stream.header.conditioning.values, Span(0, y.shape[1]), y.shape[2]
+        )
         return Latents(z, y, indexes)
 
     def write_latents(
@@ -454,7 +462,7 @@ class Codec:
         self, z: NDArray[np.int16], bands: Iterable[NDArray[np.int16]], header: Header
     ) -> tuple[bytes, tuple[bytes, ...], int]:
         """Section z, the y sections, and the symbols' CRC; z may fill as bands are drawn."""
-        columns, conditioning = header.latent_size[1], header.conditioning
+        columns, conditioning = header.latent_size[1], header.conditioning.values
         spans = [Span(top, bottom) for top, bottom in header.sections]
         sections, y_crc = [], SymbolsCrc(0)
         for span, parts in zip(spans, tiling.restack(bands, spans), strict=True):
@@ -473,10 +481,10 @@ class Codec:
         """z, and the symbols of y section by section; see `read_latents`."""
         header = stream.header
         check_named(header.weights_id, self.weights_id)
-        if len(header.conditioning) != self.weights.config.coefficients:
-            raise CorruptError(f"{len(header.conditioning)} conditioning values")
+        if len(header.conditioning.values) != self.weights.config.coefficients:
+            raise CorruptError(f"{len(header.conditioning.values)} conditioning values")
         (z,) = self._empty_z(1, header.height, header.width)
-        numbers = self._z_numbers(z, header.conditioning)
+        numbers = self._z_numbers(z, header.conditioning.values)
         z[...] = range_coder.decode(stream.z, numbers, self.weights.z_tables).reshape(z.shape)
         return z, self._read_sections(stream, z)
 
@@ -485,7 +493,9 @@ class Codec:
         crc = SymbolsCrc()
         crc.update(z)
         for body, (top, bottom) in zip(stream.y, stream.header.sections, strict=True):
-            indexes = self._indexes(z, stream.header.conditioning, Span(top, bottom), columns)
+            indexes = self._indexes(
+                z, stream.header.conditioning.values, Span(top, bottom), columns
+            )
             symbols = range_coder.decode(body, indexes.ravel(), self.weights.y_tables)
             part = symbols.astype(np.int16).reshape(indexes.shape)
             crc.update(part)

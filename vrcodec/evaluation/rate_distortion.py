@@ -184,7 +184,7 @@ def _estimate(coder: Coder, data: bytes) -> float | None:
     if not isinstance(coder, Codec):
         return None
     stream = unpack(data)
-    return coder.estimate_bits(coder.read_latents(stream), stream.header.conditioning) / 8
+    return coder.estimate_bits(coder.read_latents(stream), stream.header.conditioning.values) / 8
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
