@@ -371,6 +371,27 @@ def test_files_name_their_weights(
             check_named(named, own)
 
 
+def test_forged_weights_pass_for_no_others(
+    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """55 million tries made these, of another bias and white space, begin as the tiny ones do."""
+    tail = "\n \n\t\n\r\r\r \r \t\r }"
+    forged = crafted({HEAD: TENSORS[HEAD] + np.float32(0.25)}, CONFIG[:-1] + tail)
+    (tmp_path / "forged").write_bytes(forged)
+    codec = Codec(tmp_path / "forged", "cpu")
+    assert codec.weights_id == "8a157ed8b425ae08"
+    with pytest.raises(UnknownWeightsError, match="8a157eee639d9956, these are 8a157ed8b425ae08"):
+        codec.decode((DATA / "golden-v2-photo-0.5.vrc").read_bytes())
+    monkeypatch.setattr(weights_file, "default_weights", lambda: tiny_weights)
+    weights_file._released_id.cache_clear()
+    try:
+        with pytest.raises(UnknownWeightsError, match="8a157e, which is short for 8a157ed8"):
+            codec.decode((DATA / "golden-photo-0.5.vrc").read_bytes())
+        Codec(tiny_weights, "cpu").decode((DATA / "golden-photo-0.5.vrc").read_bytes())
+    finally:
+        weights_file._released_id.cache_clear()
+
+
 # Writing
 
 

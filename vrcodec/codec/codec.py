@@ -228,7 +228,7 @@ class Codec:
         header = Header(
             width,
             height,
-            self.weights_id[:6],
+            self.weights_id,
             Conditioning(conditioning),
             picture.grey,
             picture.sixteen_bit,
