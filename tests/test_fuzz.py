@@ -57,9 +57,10 @@ MAX_PIXELS = 1_000_000
 
 @lru_cache
 def sources() -> list[bytes]:
-    """The golden files, and two of them once more with every extra section."""
+    """The golden files, and two of each version once more with every extra section."""
     golden = [path.read_bytes() for path in sorted(DATA.glob("golden-*.vrc"))]
-    return golden + [_with_extras(data) for data in golden[:2]]
+    first, second = golden[:2], [data for data in golden if unpack(data).header.version == 2]
+    return golden + [_with_extras(data) for data in (*first, *second[:2])]
 
 
 def _with_extras(data: bytes) -> bytes:
@@ -141,7 +142,10 @@ def _field(rng: random.Random, data: bytes) -> bytes:
 def _varints(data: bytes) -> list[tuple[int, int, int]]:
     """Start, end and value of every varint in the header of a valid file."""
     cursor = Cursor(data)
-    flags = cursor.take(7)[3] & 15
+    version, flags = divmod(cursor.take(4)[3], 16)
+    if version == 2:
+        flags = cursor.unsigned(1) & 15 if flags & 8 else 0
+    cursor.take(3 if version == 1 else 8)
     found = []
 
     def read() -> None:
@@ -153,8 +157,10 @@ def _varints(data: bytes) -> list[tuple[int, int, int]]:
     read()
     cursor.take(2)
     if flags & 4:
-        while cursor.unsigned(1):
+        while entry := cursor.unsigned(1):
             read()
+            if version == 2 and entry >> 5 == 1:  # deflated
+                read()
     for _ in range(1 + len(unpack(data).y)):
         read()
     return found
