@@ -1,20 +1,22 @@
 #!/usr/bin/env python3
-"""Coverage-guided fuzzing of the decoder, with atheris (`pip install -e .[fuzz]`).
+"""Coverage-guided fuzzing of what reads hostile input, with atheris (`pip install -e .[fuzz]`).
 
     scripts/fuzz.py TARGET CORPUS [libFuzzer options, such as -max_total_time=600]
 
 Inputs are mutated as what they are: a file is parsed, its fields and sections are changed one
-by one, and the checksums computed anew, so that damage arrives behind them. Targets:
+by one, and the checksums computed anew, so that damage arrives behind them. Targets
+(`tests/fuzz_targets.py` says what each of them asserts):
 
-* container: a file is parsed. It is accepted if and only if `tests/reference_decoder.py`
-  accepts it, and what is accepted is packed to the same bytes again.
+* container: a file is parsed, as the reference decoder parses it.
 * entropy: bytes are decoded under small tables, to what the reference decoder makes of them.
 * decode: a whole file of the tiny model is decoded to a picture, and that written as a file.
+* weights: a weights file is read, and a picture coded with it.
 
 CORPUS is a folder for the inputs that reached something new; it is filled with a few valid ones
-where it is empty. An input that raises anything but a VrcodecError, takes more than a minute (of
-the clock) or needs more memory than `MEMORY` ends the run and is kept beside CORPUS, as a file
-`TARGET-crash-*` and the like. A file in the place of CORPUS is tried alone.
+and those of `tests/corpus` where it is empty. An input that raises anything but a VrcodecError,
+takes more than a minute (of the clock) or needs more memory than `MEMORY` ends the run and is kept
+beside CORPUS, as a file `TARGET-crash-*` and the like. A file in the place of CORPUS is tried
+alone.
 
 A run ends after `RUNS` inputs, and goes on when it is started again: under atheris the memory of
 `entropy` and `decode` grows by 2 to 3 kB an input. The same inputs without atheris, 84,000 and
@@ -24,6 +26,7 @@ A run ends after `RUNS` inputs, and goes on when it is started again: under athe
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 import resource
 import struct
@@ -33,146 +36,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import atheris
-import numpy as np
 import torch
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import reference_decoder as reference  # noqa: E402
-
 with atheris.instrument_imports(include=["vrcodec"]):
-    from vrcodec.coding import symbols, tables
+    import fuzz_targets
+    from fuzz_targets import MAX_PIXELS, TARGETS, tiny_codec
 
     from vrcodec.bitstream import container
-    from vrcodec.bitstream.container import Extra, Header, Stream, SymbolsCrc
+    from vrcodec.bitstream.container import Extra, Header, SourceKind, Stream, SymbolsCrc
     from vrcodec.codec.codec import Codec
     from vrcodec.conditional.dials import Conditioning
     from vrcodec.errors import VrcodecError
-    from vrcodec.pictures import FORMATS, save_picture
 
-MAX_PIXELS = 1 << 14
 MEMORY = 1 << 30
 """Address space that a run may need beyond what it begins with."""
 RUNS = 200_000
-LIBFUZZER_OPTIONS = ["-timeout=60", "-max_len=20000", f"-runs={RUNS}"]
+LIBFUZZER_OPTIONS = ["-timeout=60", "-max_len=30000", f"-runs={RUNS}"]
 
 Mutator = Callable[[bytes, int, int], bytes]
-
-
-# Targets
-
-
-def try_container(data: bytes) -> None:
-    """One input of the target `container`."""
-    try:
-        stream = container.unpack(data)
-    except VrcodecError as error:
-        assert str(error).isprintable(), str(error)
-        stream = None
-    try:
-        reference.read_file(data)
-    except reference.InvalidFile:
-        assert stream is None, "accepted, but the reference decoder refuses it"
-        return
-    assert stream is not None, "refused, but the reference decoder accepts it"
-    assert container.pack(stream) == data
-    bits = container.describe(data)["bits"]
-    assert sum(bits.values()) == 8 * len(data) and min(bits.values()) >= 0
-
-
-ENTROPY_TABLES = tables.concatenate(
-    [-2, 0, 5, -32767, -20],
-    [
-        np.array(counts, dtype=np.int32)
-        for counts in (
-            [1000, 20000, 30000, 14000, 500, 36],
-            [65536, 0],
-            [0, 0, 40000, 25000, 536],
-            [0, 0, 65536],
-            [1600] * 40 + [1536],
-        )
-    ],
-)
-REFERENCE_TABLES = reference.read_tables(
-    {
-        f"tables.t.{field}": getattr(ENTROPY_TABLES, field).astype(np.int64)
-        for field in ("low", "size", "counts")
-    },
-    "t",
-)
-
-
-def try_entropy(data: bytes) -> None:
-    """One input of the target `entropy`: a count, which tables, and a section."""
-    if len(data) < 2:
-        return
-    numbers = np.random.default_rng(data[1]).integers(0, len(ENTROPY_TABLES), 1 + data[0])
-    section = data[2:]
-    try:
-        expected = reference.decode_section(section, numbers, REFERENCE_TABLES).tolist()
-    except reference.InvalidFile:
-        expected = None
-    try:
-        values = symbols.decode(section, numbers, ENTROPY_TABLES)
-    except VrcodecError:
-        assert expected is None, "refused, but the reference decoder accepts it"
-        return
-    assert values.tolist() == expected, "other values than the reference decoder's"
-    coded = symbols.encode(values, numbers, ENTROPY_TABLES)
-    assert symbols.decode(coded, numbers, ENTROPY_TABLES).tolist() == expected
-
-
-def tiny_codec() -> Codec:
-    return Codec(ROOT / "vrcodec" / "data" / "golden" / "tiny.safetensors", "cpu", MAX_PIXELS)
-
-
-def try_decode(codec: Codec, data: bytes) -> None:
-    """One input of the target `decode`."""
-    try:
-        picture = codec.decode(data)
-    except VrcodecError as error:
-        assert str(error).isprintable(), str(error)
-        return
-    header = container.unpack(data).header
-    assert picture.size == (header.width, header.height)
-    try:
-        save_picture(picture, FORMATS[zlib.crc32(data) % len(FORMATS)])
-    except VrcodecError as error:
-        assert str(error).isprintable(), str(error)
-
-
-# Valid inputs to begin with
-
-
-def valid_files(codec: Codec) -> list[bytes]:
-    """Small files with everything that a file can have."""
-    picture = Image.open(ROOT / "tests" / "pictures" / "hibiscus.png")
-    files = []
-    for number, size in enumerate([(1, 1), (16, 16), (17, 40), (75, 53)]):
-        image = picture.crop((0, 0, *size))
-        if number == 1:
-            image = image.convert("L")
-        if number > 1:
-            image.putalpha(Image.linear_gradient("L").resize(size))
-            image.info |= {"dpi": (72, 72), "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0", "xmp": b"<x/>"}
-            image.info["icc_profile"] = bytes(16) + b"RGB " + bytes(108)
-        files.append(codec.encode(image, number / 3))
-    return files
-
-
-def valid_sections() -> list[bytes]:
-    """Inputs of the target `entropy`: common symbols, rare ones, and escapes of every class."""
-    inputs = []
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        count = int(rng.integers(1, 257))
-        numbers = np.random.default_rng(seed).integers(0, len(ENTROPY_TABLES), count)
-        values = rng.integers(-3, 4, count) * 8 ** rng.integers(0, 5, count)
-        section = symbols.encode(values, numbers, ENTROPY_TABLES)
-        inputs.append(bytes([count - 1, seed]) + section)
-    return inputs
 
 
 # Mutations
@@ -236,6 +120,7 @@ def mutated(body: bytes, room: int) -> bytes:
 def changed_header(rng: random.Random, header: Header) -> Header:
     side = rng.choice([1, 15, 16, 17, 64, 65, 128, 1000, 1 << 17, 131073, 1 << 24])
     ones = tuple(rng.choices([0, 1, 4095, 4096, 28672, 32768], k=rng.choice([1, 1, 1, 2, 8])))
+    version_1 = {"weights_id": rng.randbytes(3).hex(), "source_kind": SourceKind.UNKNOWN}
     return dataclasses.replace(
         header,
         **rng.choice(
@@ -246,7 +131,9 @@ def changed_header(rng: random.Random, header: Header) -> Header:
                 {"conditioning": Conditioning(ones)},
                 {"grey": not header.grey},
                 {"sixteen_bit": not header.sixteen_bit},
-                {"weights_id": rng.randbytes(3).hex()},
+                {"weights_id": rng.randbytes(8).hex()},
+                {"source_kind": rng.choice(list(SourceKind))},
+                version_1,
             ]
         ),
     )
@@ -281,29 +168,62 @@ def mutate_entropy(data: bytes, max_size: int, seed: int) -> bytes:
     return bytes(atheris.Mutate(data, max_size)).rstrip(b"\0") or b"\1"
 
 
+VALUES = ["0", "-1", "true", "null", "1e400", "NaN", "[]", "{}", '"8"', "8.5", "9" * 400, "2048"]
+NUMBERS = [0.0, -1.0, 1e-40, 65504.0, 1e38, float("inf"), float("nan")]
+
+
+def mutate_weights(data: bytes, max_size: int, seed: int) -> bytes:
+    """Change bytes, a value of the configuration, an entry of the header, or parameters."""
+    rng = random.Random(seed)
+    kind = rng.randrange(4)
+    header, zero, changes = data.partition(b"\0")
+    if kind == 0:
+        place = rng.randrange(len(fuzz_targets.tiny_weights()[1]))
+        value = struct.pack("<f", rng.choice(NUMBERS)) if rng.random() < 0.7 else rng.randbytes(4)
+        return data + b"\0" * (not zero) + struct.pack("<I", place) + value
+    try:
+        entries = json.loads(header)
+        name = rng.choice(sorted(entries))
+        if kind == 1:
+            config = json.loads(entries["__metadata__"]["config"])
+            config[rng.choice(sorted(config))] = "@"
+            text = json.dumps(config).replace('"@"', rng.choice(VALUES))
+            entries["__metadata__"]["config"] = text
+        elif kind == 2 and name != "__metadata__":
+            key = rng.choice(["dtype", "shape", "data_offsets"])
+            entries[name][key] = rng.choice([*entries.values()])[key]
+            if rng.random() < 0.3:
+                del entries[name]
+        else:
+            raise ValueError
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return bytes(atheris.Mutate(data, max_size))
+    return json.dumps(entries).encode() + zero + changes
+
+
+MUTATORS: dict[str, Mutator] = {
+    "container": mutate_file,
+    "entropy": mutate_entropy,
+    "decode": lambda data, size, seed: mutate_file(data, size, seed, tiny_codec()),
+    "weights": mutate_weights,
+}
+
+
 def main() -> None:
-    if len(sys.argv) < 3 or sys.argv[1] not in {"container", "entropy", "decode"}:
+    if len(sys.argv) < 3 or sys.argv[1] not in MUTATORS:
         raise SystemExit(__doc__)
     target, corpus, options = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
     torch.set_num_threads(1)
-    codec = tiny_codec()
-    runs: dict[str, tuple[Callable[[bytes], None], Mutator, Callable[[], list[bytes]]]] = {
-        "container": (try_container, mutate_file, lambda: valid_files(codec)),
-        "entropy": (try_entropy, mutate_entropy, valid_sections),
-        "decode": (
-            lambda data: try_decode(codec, data),
-            lambda data, size, seed: mutate_file(data, size, seed, codec),
-            lambda: valid_files(codec),
-        ),
-    }
-    attempt, mutate, seeds = runs[target]
+    attempt, valid = TARGETS[target]
     if corpus.is_file():
         attempt(corpus.read_bytes())
         return
     corpus.mkdir(parents=True, exist_ok=True)
     if not any(corpus.iterdir()):
-        for number, data in enumerate(seeds()):
+        for number, data in enumerate(valid()):
             (corpus / f"valid-{number}").write_bytes(data)
+        for path in (fuzz_targets.CORPUS / target).glob("*"):
+            (corpus / path.name).write_bytes(path.read_bytes())
     for path in corpus.glob("valid-*"):
         attempt(path.read_bytes())
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -317,7 +237,7 @@ def main() -> None:
             str(corpus),
         ],
         attempt,
-        custom_mutator=mutate,
+        custom_mutator=MUTATORS[target],
     )
     atheris.Fuzz()
 

@@ -2,13 +2,18 @@
 """Make vrcodec/data/golden/tiny.safetensors, the frozen model that the golden files belong to.
 
 It was made once and is kept for ever: made again it would differ in the last bits, and the
-golden files would have to be made again too (--golden does that). Not a model for anybody's
-pictures: it is initialised from the test pictures and never trained.
+golden files would have to be made again too. Those are for ever: --golden adds what is missing,
+and leaves the others. Version 1 is not written any more; the files of version 2 hold the symbols
+of those, and what only version 2 can say. Not a model for anybody's pictures: it is initialised
+from the test pictures and never trained.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import hashlib
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +21,7 @@ import torch
 from PIL import Image
 
 from vrcodec import Codec
+from vrcodec.bitstream.container import VERSION, Extra, SourceKind, pack, unpack
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.initialisation import initialise
 from vrcodec.model.network import CompressionModel
@@ -36,6 +42,22 @@ CONFIG = ModelConfig(
     film_width=8,
     learned_linear=False,
 )
+KINDS = {
+    "photo": SourceKind.JPEG,
+    "grey": SourceKind.OTHER_LOSSY,
+    "noise": SourceKind.UNKNOWN,
+    "thin": SourceKind.HEIF,
+}
+EXTRAS = {
+    "grey": {
+        Extra.ICC: (ROOT / "vrcodec" / "data" / "metadata" / "srgb-hp-relative.icc").read_bytes(),
+        Extra.XMP: b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><!-- nothing --></x:xmpmeta>',
+        Extra.DPI: struct.pack(">II", 300_000, 299_999),
+        Extra.SOURCE: hashlib.sha256(b"golden").digest()[:16],
+    },
+    "thin": {Extra.EXIF: b"II*\0\x08\0\0\0\0\0\0\0\0\0"},
+}
+"""What the pictures have beside pixels, so that the files hold every way of storing it."""
 GOLDEN = (("photo", 0.0), ("photo", 0.5), ("grey", 0.37), ("noise", 1.0), ("thin", 0.8))
 
 
@@ -69,14 +91,24 @@ def make_golden(weights: Path, folder: Path) -> None:
     codec = Codec(weights, device="cpu")
     pictures = golden_pictures()
     for name, quality in GOLDEN:
-        data = codec.encode(pictures[name], quality)
-        (folder / f"golden-{name}-{quality}.vrc").write_bytes(data)
-        print(name, quality, len(data))
+        first = folder / f"golden-{name}-{quality}.vrc"
+        path = folder / f"golden-v{VERSION}-{name}-{quality}.vrc"
+        data = first.read_bytes() if first.exists() else codec.encode(pictures[name], quality)
+        if not path.exists():
+            path.write_bytes(with_metadata(data, name, codec.weights_id))
+            print(path.name, path.stat().st_size)
+
+
+def with_metadata(data: bytes, name: str, weights_id: str) -> bytes:
+    """A golden file with the kind of its source and extra sections."""
+    stream = unpack(data)
+    header = dataclasses.replace(stream.header, weights_id=weights_id, source_kind=KINDS[name])
+    return pack(dataclasses.replace(stream, header=header, extras=EXTRAS.get(name, {})))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--golden", action="store_true", help="only make the golden files again")
+    parser.add_argument("--golden", action="store_true", help="only add golden files")
     arguments = parser.parse_args()
     data = ROOT / "vrcodec" / "data" / "golden"
     data.mkdir(exist_ok=True)

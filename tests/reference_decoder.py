@@ -16,6 +16,7 @@ import json
 import math
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,12 @@ Integers = NDArray[np.int64]
 Y_CHANNELS = 768
 LARGEST_SYMBOL = 32767
 KNOWN_EXTRAS = (1, 2, 3, 4, 5, 6)
+ICC = 2
+PLAIN, DEFLATE, LISTED = 0, 1, 2
+SOURCE_KINDS = 14
+LARGEST_EXPANDED = 16 << 20
+METADATA = Path(__file__).parents[1] / "vrcodec" / "data" / "metadata"
+PROFILES = ("srgb-hp-perceptual.icc", "srgb-hp-relative.icc", "srgb-2014.icc")
 
 
 class InvalidFile(Exception):
@@ -44,7 +51,7 @@ def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
     """
     file = read_file(data)
     tensors, weights_id = read_weights(weights)
-    require(file.weights_id == weights_id, "made with other weights")
+    require(weights_id.startswith(file.weights_id), "made with other weights")
     z_channels = tensors["fixed.0.weight"].shape[1]
 
     z_rows, z_columns = -(-file.rows // 4), -(-file.columns // 4)
@@ -76,6 +83,8 @@ class File:
     width: int
     height: int
     conditioning: list[int]
+    version: int = 2
+    source_kind: int = 0
     symbols_crc: int = 0
     extras: dict[int, bytes] = dataclasses.field(default_factory=dict)
     z: bytes = b""
@@ -125,8 +134,16 @@ def read_file(data: bytes) -> File:
     cursor = Cursor(data)
     require(cursor.take(3) == b"VRC", "not a .vrc file")
     version, flags = divmod(cursor.unsigned(1), 16)
-    require(version == 1, "unknown version")
-    weights_id = cursor.take(3)
+    require(version in (1, 2), "unknown version")
+    kind = 0
+    if version == 2:
+        kind, flags, more = flags & 7, 0, flags & 8
+        if more:
+            further = cursor.unsigned(1)
+            require(further > 0, "superfluous flags")
+            kind, flags = kind + 8 * (further >> 4), further & 15
+        require(kind < SOURCE_KINDS, "unknown kind of source")
+    weights_id = cursor.take(3 if version == 1 else 8)
     width, height = cursor.varint(), cursor.varint()
     require(1 <= width <= 1 << 17 and 1 <= height <= 1 << 24, "impossible size")
     count = 1
@@ -135,27 +152,51 @@ def read_file(data: bytes) -> File:
         require(2 <= count <= 8, "impossible number of conditioning values")
     conditioning = [cursor.unsigned(2) for _ in range(count)]
     require(max(conditioning) <= 32768, "conditioning value out of range")
-    file = File(weights_id, width, height, conditioning)
+    file = File(weights_id, width, height, conditioning, version, kind)
 
-    extra_lengths: dict[int, int] = {}
+    entries: list[tuple[int, int, int, int]] = []
     if flags & 4:
         last = 0
-        while tag := cursor.unsigned(1):
+        while byte := cursor.unsigned(1):
+            coding, tag = (0, byte) if version == 1 else divmod(byte, 32)
             require(tag in KNOWN_EXTRAS and tag > last, "unknown or misplaced extra section")
-            extra_lengths[tag] = cursor.varint()
+            require(coding in (PLAIN, DEFLATE, LISTED), "unknown coding of an extra section")
+            length = cursor.varint()
+            size = cursor.varint() if coding == DEFLATE else 0
+            entries.append((tag, coding, length, size))
             last = tag
-        require(bool(extra_lengths), "flag EXTRAS without extra sections")
+        require(bool(entries), "flag EXTRAS without extra sections")
     z_length = cursor.varint()
     y_lengths = [cursor.varint() for _ in range(0, file.rows, file.section_rows)]
 
     file.symbols_crc = cursor.unsigned(2)
-    file.extras = {tag: cursor.take(length) for tag, length in extra_lengths.items()}
+    stored = [cursor.take(length) for _, _, length, _ in entries]
     file.z = cursor.take(z_length)
     file.y = [cursor.take(length) for length in y_lengths]
     checked = cursor.position
     require(cursor.unsigned(4) == zlib.crc32(data[:checked]), "the file's checksum is wrong")
     require(cursor.position == len(data), "bytes after the end of the file")
+    for (tag, coding, _, size), body in zip(entries, stored, strict=True):
+        file.extras[tag] = expand(tag, coding, body, size)
     return file
+
+
+def expand(tag: int, coding: int, body: bytes, size: int) -> bytes:
+    """An extra section as it was before it was stored."""
+    if coding == LISTED:
+        require(tag == ICC and len(body) == 1 and body[0] < len(PROFILES), "no listed profile")
+        return (METADATA / PROFILES[body[0]]).read_bytes()
+    if coding == DEFLATE:
+        require(size <= LARGEST_EXPANDED, "an extra section is too large when expanded")
+        dictionary = (METADATA / "dictionary.bin").read_bytes()
+        machine = zlib.decompressobj(-15, zdict=dictionary)
+        try:
+            body = machine.decompress(body, size + 1)
+        except zlib.error as error:
+            raise InvalidFile("an extra section cannot be expanded") from error
+        require(machine.eof and not machine.unused_data, "an extra section is too long")
+        require(len(body) == size, "an extra section has another size")
+    return body
 
 
 # 3. Symbols and tables
@@ -338,4 +379,4 @@ def read_weights(data: bytes) -> tuple[dict[str, Integers], bytes]:
             require(len(raw) == 4 * math.prod(shape), "broken weights file")
             tensors[name] = np.frombuffer(raw, dtype="<i4").astype(np.int64).reshape(shape)
     digest.update(metadata["config"].encode())
-    return tensors, digest.digest()[:3]
+    return tensors, digest.digest()[:8]

@@ -123,7 +123,8 @@ def test_tree_is_mirrored_there_and_back(folder: Path, tmp_path: Path, vrcodec: 
     result = vrcodec("encode", folder, "-o", out, "--jobs", "1")
     assert (result.returncode, result.stderr) == (0, b"")
     assert re.fullmatch(
-        rb"5 done; other files skipped: 2; 1 larger than their sources; [\d,]+ -> [\d,]+ bytes, .* ratio [\d.]+\n",
+        rb"5 done; other files skipped: 2; 1 larger than their sources; "
+        rb"[\d,]+ -> [\d,]+ bytes, .* ratio [\d.]+\n",
         result.stdout,
     )
     coded = tree(out)

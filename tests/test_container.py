@@ -18,6 +18,7 @@ from vrcodec.bitstream.container import (
     MAX_WIDTH,
     Extra,
     Header,
+    SourceKind,
     Stream,
     SymbolsCrc,
     describe,
@@ -33,27 +34,51 @@ from vrcodec.errors import (
     UnsupportedVersionError,
 )
 
+ID = "0a1b2c3d4e5f6071"
 PLAIN = Stream(
-    Header(768, 512, "0a1b2c", Conditioning((9830,))), b"z" * 300, (b"y" * 40_000,), 0x1234
+    Header(768, 512, ID, Conditioning((9830,)), source_kind=SourceKind.JPEG),
+    z=b"z" * 300,
+    y=(b"y" * 40_000,),
+    symbols_crc=0x1234,
 )
 FULL = Stream(
-    Header(2000, 1500, "ffee00", Conditioning((0, ONE)), grey=True, sixteen_bit=True),
+    Header(
+        2000,
+        1500,
+        ID,
+        Conditioning((0, ONE)),
+        grey=True,
+        sixteen_bit=True,
+        source_kind=SourceKind.OTHER_LOSSY,
+    ),
     z=b"zzz",
     y=(b"y0", b""),
     symbols_crc=0xFFFF,
     extras={Extra.DPI: struct.pack(">ff", 72, 300), Extra.ALPHA: b"png", Extra.XMP: b"<x/>"},
 )
 GREY, EXTRAS, VECTOR = 1, 4, 8
+FIRST = dataclasses.replace(
+    FULL,
+    header=dataclasses.replace(FULL.header, weights_id=ID[:6], source_kind=SourceKind.UNKNOWN),
+)
+"""As a file of version 1."""
 
 
 def seal(body: bytes) -> bytes:
     return body + struct.pack(">I", zlib.crc32(body))
 
 
+def first_bytes(version: int, flags: int, kind: int) -> bytes:
+    if version == 1 or not (further := kind >> 3 << 4 | flags):
+        return bytes([version << 4 | kind | flags])
+    return bytes([version << 4 | 8 | kind & 7, further])
+
+
 def raw_file(
     *,
-    version: int = 1,
+    version: int = 2,
     flags: int = 0,
+    kind: int = 0,
     width: bytes = b"\x10",
     height: bytes = b"\x10",
     conditioning: bytes = b"\x40\x00",
@@ -62,7 +87,7 @@ def raw_file(
     sections: bytes = b"zy",
 ) -> bytes:
     """A file from the bytes of its fields, valid unless one of them is replaced."""
-    start = b"VRC" + bytes([version << 4 | flags]) + b"\1\2\3"
+    start = b"VRC" + first_bytes(version, flags, kind) + bytes(range(1, 4 if version == 1 else 9))
     return seal(start + width + height + conditioning + extras + lengths + b"\0\0" + sections)
 
 
@@ -79,15 +104,16 @@ def sides() -> st.SearchStrategy[tuple[int, int]]:
 
 @st.composite
 def streams(draw: st.DrawFn) -> Stream:
-    values = st.integers(0, ONE)
+    values, first = st.integers(0, ONE), draw(st.booleans())
     header = Header(
         *draw(sides()),
-        weights_id=draw(st.binary(min_size=3, max_size=3)).hex(),
+        weights_id=draw(st.binary(min_size=8, max_size=8)).hex()[: 6 if first else 16],
         conditioning=Conditioning(tuple(draw(st.lists(values, min_size=1, max_size=8)))),
         grey=draw(st.booleans()),
         sixteen_bit=draw(st.booleans()),
+        source_kind=SourceKind.UNKNOWN if first else draw(st.sampled_from(SourceKind)),
     )
-    bodies = st.binary(max_size=300)
+    bodies = st.binary(max_size=300) | st.text("ab <>", max_size=300).map(str.encode)
     pattern = draw(st.lists(bodies, min_size=1, max_size=3))
     return Stream(
         header,
@@ -108,7 +134,7 @@ def test_round_trip(stream: Stream) -> None:
 
 @given(sides())
 def test_sections_cover_all_rows_once(size: tuple[int, int]) -> None:
-    header = Header(*size, "000000", Conditioning((0,)))
+    header = Header(*size, ID, Conditioning((0,)))
     rows, columns = header.latent_size
     assert 0 <= 16 * rows - size[1] < 16
     assert 0 <= 16 * columns - size[0] < 16
@@ -120,10 +146,14 @@ def test_sections_cover_all_rows_once(size: tuple[int, int]) -> None:
     assert heights <= {max(1, 8192 // columns)}
 
 
-def test_layout_is_the_documented_one() -> None:
-    data = raw_file(flags=GREY | EXTRAS, extras=b"\x03\x02\x05\x01\0", sections=b"eedzy")
+@pytest.mark.parametrize("version", [1, 2])
+def test_layout_is_the_documented_one(version: int) -> None:
+    data = raw_file(
+        version=version, flags=GREY | EXTRAS, extras=b"\x03\x02\x05\x01\0", sections=b"eedzy"
+    )
+    name = "010203" if version == 1 else "0102030405060708"
     assert unpack(data) == Stream(
-        Header(16, 16, "010203", Conditioning((1 << 14,)), grey=True),
+        Header(16, 16, name, Conditioning((1 << 14,)), grey=True),
         b"z",
         (b"y",),
         0,
@@ -133,7 +163,7 @@ def test_layout_is_the_documented_one() -> None:
 
 
 def test_overhead_of_a_plain_photograph() -> None:
-    assert len(pack(PLAIN)) - 300 - 40_000 <= 24
+    assert len(pack(PLAIN)) - 300 - 40_000 <= 29
 
 
 def test_describe() -> None:
@@ -143,14 +173,15 @@ def test_describe() -> None:
     assert {name: bits[name] for name in sections} == sections
     assert sum(bits.values()) == 8 * len(pack(FULL))
     assert facts == {
-        "version": 1,
+        "version": 2,
         "width": 2000,
         "height": 1500,
         "quality": 0.0,
         "conditioning": [0, ONE],
-        "weights_id": "ffee00",
+        "weights_id": ID,
         "grey": True,
         "sixteen_bit": True,
+        "source_kind": "other_lossy",
         "bytes": len(pack(FULL)),
         "bpp": 8 * len(pack(FULL)) / 3_000_000,
     }
@@ -169,13 +200,13 @@ def test_not_a_vrc(wrong: bytes) -> None:
         unpack(wrong)
 
 
-@pytest.mark.parametrize("version", [0, 2, 15])
+@pytest.mark.parametrize("version", [0, 3, 15])
 def test_other_versions(version: int) -> None:
     with pytest.raises(UnsupportedVersionError, match=f"version {version} "):
         unpack(raw_file(version=version))
 
 
-@pytest.mark.parametrize("stream", [PLAIN, FULL], ids=["plain", "full"])
+@pytest.mark.parametrize("stream", [PLAIN, FULL, FIRST], ids=["plain", "full", "version-1"])
 def test_truncated_at_every_length(stream: Stream) -> None:
     data = pack(stream)
     sections = (stream.z, *stream.y, *stream.extras.values())
@@ -198,9 +229,10 @@ def test_trailing_bytes(tail: bytes) -> None:
         unpack(pack(PLAIN) + tail)
 
 
-def test_every_flipped_bit_is_noticed() -> None:
-    data = pack(FULL)
-    body = len(data) - 4 - sum(map(len, (FULL.z, *FULL.y, *FULL.extras.values())))
+@pytest.mark.parametrize("stream", [FULL, FIRST], ids=["version-2", "version-1"])
+def test_every_flipped_bit_is_noticed(stream: Stream) -> None:
+    data = pack(stream)
+    body = len(data) - 4 - sum(map(len, (stream.z, *stream.y, *stream.extras.values())))
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 128 >> bit % 8
@@ -226,6 +258,15 @@ def test_every_flipped_bit_is_noticed() -> None:
         (raw_file(flags=VECTOR, conditioning=b"\x09" + bytes(18)), "9 conditioning values"),
         (raw_file(flags=EXTRAS, extras=b"\x07\x01\0", sections=b"xzy"), "unknown section 7"),
         (raw_file(flags=EXTRAS, extras=b"\xff\x01\0", sections=b"xzy"), "unknown section 255"),
+        (raw_file(flags=EXTRAS, extras=b"\x62\x01\0", sections=b"xzy"), "unknown section 98"),
+        (raw_file(flags=EXTRAS, extras=b"\x20\x01\0", sections=b"xzy"), "unknown section 32"),
+        (
+            raw_file(version=1, flags=EXTRAS, extras=b"\x22\x01\0", sections=b"xzy"),
+            "unknown section 34",
+        ),
+        (raw_file(kind=14), "unknown kind of source 14"),
+        (raw_file(kind=127), "unknown kind of source 127"),
+        (seal(b"VRC\x28\0" + raw_file()[4:-4]), "superfluous flags"),
         (raw_file(flags=EXTRAS, extras=b"\2\1\1\1\0", sections=b"iazy"), "out of order"),
         (raw_file(flags=EXTRAS, extras=b"\2\1\2\1\0", sections=b"iizy"), "out of order"),
         (raw_file(flags=EXTRAS, extras=b"\0"), "empty list of sections"),
@@ -241,9 +282,9 @@ def test_corrupt(data: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (raw_file(width=b"\x80\x80\x08", height=b"\x80\x80\x80\x08"), "more than 1048592 "),
-        (raw_file(lengths=b"\xff\xff\xff\xff\x7f\x01"), f"needs {(1 << 35) + 23} "),
-        (raw_file(flags=EXTRAS, extras=b"\2\xff\xff\xff\xff\x7f\0"), f"needs {(1 << 35) + 27} "),
+        (raw_file(width=b"\x80\x80\x08", height=b"\x80\x80\x80\x08"), "more than 1048597 "),
+        (raw_file(lengths=b"\xff\xff\xff\xff\x7f\x01"), f"needs {(1 << 35) + 28} "),
+        (raw_file(flags=EXTRAS, extras=b"\2\xff\xff\xff\xff\x7f\0"), f"needs {(1 << 35) + 33} "),
     ],
     ids=["picture", "section", "extra"],
 )
@@ -283,10 +324,11 @@ def test_impossible_headers_cannot_be_made(change: dict[str, object]) -> None:
         dataclasses.replace(PLAIN.header, **change)
 
 
-@pytest.mark.parametrize("values", [(), (-1,), (ONE + 1,), (0,) * 9])
-def test_impossible_conditionings_cannot_be_made(values: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="conditioning value"):
-        Conditioning(values)
+@pytest.mark.parametrize("change", [{"weights_id": "0a1b2c3d"}, {"weights_id": ID[:6]}])
+def test_headers_of_no_version_cannot_be_made(change: dict[str, str]) -> None:
+    """A short id makes version 1, and that has no place for the kind of the source."""
+    with pytest.raises(ValueError, match=r"weights id of 8 digits|no place for the kind"):
+        dataclasses.replace(PLAIN.header, **change)
 
 
 @pytest.mark.parametrize("count", [0, 2])

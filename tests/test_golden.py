@@ -1,14 +1,17 @@
-"""Golden files: what version 1 of the format decodes to, for ever."""
+"""Golden files: what versions 1 and 2 of the format decode to, for ever."""
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from reference_decoder import decode_symbols
 
-from vrcodec.bitstream.container import Header, pack, unpack
+from vrcodec.bitstream.container import Extra, Header, SourceKind, Stream, pack, unpack
+from vrcodec.bitstream.extras import profiles
 from vrcodec.codec.codec import Codec
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.selftest import GOLDEN, symbols_digest
@@ -27,7 +30,7 @@ def test_every_golden_file_is_listed() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_symbols_are_the_recorded_ones(name: str, codec: Codec) -> None:
-    latents = codec.pipeline.read_latents(unpack((DATA / name).read_bytes()))
+    latents = codec.read_latents(unpack((DATA / name).read_bytes()))
     assert symbols_digest(latents) == GOLDEN[name]
 
 
@@ -35,7 +38,7 @@ def test_symbols_are_the_recorded_ones(name: str, codec: Codec) -> None:
 def test_reference_decoder_agrees(name: str, codec: Codec, tiny_weights: Path) -> None:
     data = (DATA / name).read_bytes()
     z, y = decode_symbols(data, tiny_weights.read_bytes())
-    latents = codec.pipeline.read_latents(unpack(data))
+    latents = codec.read_latents(unpack(data))
     np.testing.assert_array_equal(z, latents.z)
     np.testing.assert_array_equal(y, latents.y)
     assert y.any() or "thin" in name
@@ -49,8 +52,37 @@ def test_reference_decoder_agrees_on_several_sections(codec: Codec, tiny_weights
     rng = np.random.default_rng(3)
     ramp = np.linspace(0, 255, 2080 * 3, dtype=np.float32).reshape(1, 2080, 3)
     pixels = np.repeat(ramp, 1040, axis=0) + rng.normal(0, 3, (1040, 2080, 3))
-    latents = codec.pipeline.latents(pixels.clip(0, 255).astype(np.uint8), header.conditioning)
-    data = pack(codec.pipeline.write_latents(latents, header))
+    latents = codec.latents(pixels.clip(0, 255).astype(np.uint8), header.conditioning.values)
+    z, sections, crc = codec.write_latents(latents, header)
+    data = pack(Stream(header, z, sections, crc))
     z_symbols, y_symbols = decode_symbols(data, tiny_weights.read_bytes())
     np.testing.assert_array_equal(z_symbols, latents.z)
     np.testing.assert_array_equal(y_symbols, latents.y)
+
+
+@pytest.mark.parametrize("name", [name for name in GOLDEN if "-v2-" in name])
+def test_both_versions_hold_the_same_picture(name: str) -> None:
+    first = unpack((DATA / name.replace("-v2-", "-")).read_bytes())
+    second = unpack((DATA / name).read_bytes())
+    assert (first.header.version, second.header.version) == (1, 2)
+    assert second.header.weights_id.startswith(first.header.weights_id)
+    assert (second.z, second.y, second.symbols_crc) == (first.z, first.y, first.symbols_crc)
+    assert pack(first) == (DATA / name.replace("-v2-", "-")).read_bytes()
+
+
+def test_metadata_of_golden_files() -> None:
+    """Listed, deflated and plain sections, and kinds that need one byte and two."""
+    streams = {name: unpack((DATA / name).read_bytes()) for name in GOLDEN if "-v2-" in name}
+    kinds = {name.split("-")[2]: stream.header.source_kind for name, stream in streams.items()}
+    assert kinds == {
+        "grey": SourceKind.OTHER_LOSSY,
+        "noise": SourceKind.UNKNOWN,
+        "photo": SourceKind.JPEG,
+        "thin": SourceKind.HEIF,
+    }
+    assert streams["golden-v2-thin-0.8.vrc"].extras == {Extra.EXIF: b"II*\0\x08\0\0\0\0\0\0\0\0\0"}
+    extras = streams["golden-v2-grey-0.37.vrc"].extras
+    assert extras[Extra.ICC] == profiles()[1]
+    assert extras[Extra.XMP].startswith(b"<x:xmpmeta") and extras[Extra.XMP].endswith(b"meta>")
+    assert extras[Extra.DPI] == struct.pack(">II", 300_000, 299_999)
+    assert extras[Extra.SOURCE] == hashlib.sha256(b"golden").digest()[:16]

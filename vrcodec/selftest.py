@@ -24,8 +24,13 @@ GOLDEN = {
     "golden-photo-0.0.vrc": "d3cf7ac6c04c14ec1104ca790cb1b768f2cac149cc0867305ccbfe22eb616a3f",
     "golden-photo-0.5.vrc": "b616a52ed631edbb82d95f831c0a96d2387d68e93dbbcc3748a35403a1e392cb",
     "golden-thin-0.8.vrc": "4baf14be0a8d5927ac5678c7a8a9b3ba6a7537626388e290ca4dc66cc2421397",
+    "golden-v2-grey-0.37.vrc": "66c19dcc33c2a576360e6b8a7a46f463e903821907b63b8fd5009f8ef25e23a0",
+    "golden-v2-noise-1.0.vrc": "00153e8e621b8627004abdbc764d36099ca2727225e9afed127b67ea000971fe",
+    "golden-v2-photo-0.0.vrc": "d3cf7ac6c04c14ec1104ca790cb1b768f2cac149cc0867305ccbfe22eb616a3f",
+    "golden-v2-photo-0.5.vrc": "b616a52ed631edbb82d95f831c0a96d2387d68e93dbbcc3748a35403a1e392cb",
+    "golden-v2-thin-0.8.vrc": "4baf14be0a8d5927ac5678c7a8a9b3ba6a7537626388e290ca4dc66cc2421397",
 }
-"""`symbols_digest` of every golden file."""
+"""`symbols_digest` of every golden file: five of version 1, the same pictures in version 2."""
 
 
 def golden_folder() -> Path:

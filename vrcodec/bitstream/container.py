@@ -1,11 +1,15 @@
 """The .vrc file: bytes <-> header and sections. No torch, no Pillow; see docs/bitstream.md.
 
-Layout of version 1 (integers big-endian, `varint` = LEB128 of at most five bytes)::
+Layout of version 2 (integers big-endian, `varint` = LEB128 of at most five bytes)::
 
-    "VRC" | version and flags | weights id (3) | width varint | height varint
-    [count of conditioning values] | conditioning values (2 each)
-    [extra sections: tag, length varint ... 0] | length of z varint | length of each y varint
+    "VRC" | version, kind of the source | [more of the kind, flags] | weights id (8)
+    width varint | height varint | [count of conditioning values] | conditioning values (2 each)
+    [extra sections: tag and coding, length varint, [expanded length varint] ... 0]
+    length of z varint | length of each y varint
     CRC-16 of the symbols | extra sections | z | y ... | CRC-32 of all before
+
+Version 1 has the flags beside the version, three bytes of the weights id and plain extra
+sections. It is read for ever, and written where a header has a weights id of that length.
 """
 
 from __future__ import annotations
@@ -19,7 +23,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from vrcodec.bitstream.extras import Coding, expand, shrink
+from vrcodec.bitstream.extras import Extra as Extra
 from vrcodec.bitstream.grid import Grid
+from vrcodec.bitstream.reader import Reader, varint
 from vrcodec.conditional.dials import MAX_DIALS, Conditioning
 from vrcodec.errors import (
     CorruptError,
@@ -30,7 +37,8 @@ from vrcodec.errors import (
 )
 
 MAGIC = b"VRC"
-VERSION = 1
+VERSION = 2
+"""What is written; VERSION and 1 are read."""
 MAX_WIDTH = 1 << 17
 """Sections are whole rows of latents: this bounds the memory that one needs."""
 MAX_HEIGHT = 1 << 24
@@ -40,15 +48,23 @@ CRC_PERIOD = (1 << 15) - 1
 """The order of x^8, as of x, modulo the polynomial of CRC-16, (x + 1) times a primitive one."""
 
 
-class Extra(enum.IntEnum):
-    """Tags of the optional sections."""
+class SourceKind(enum.IntEnum):
+    """What kind of file a picture came from, so that it can become one again."""
 
-    ALPHA = 1
-    ICC = 2
-    EXIF = 3
-    XMP = 4
-    DPI = 5
-    SOURCE = 6
+    UNKNOWN = 0
+    JPEG = 1
+    PNG = 2
+    WEBP = 3
+    TIFF = 4
+    GIF = 5
+    BMP = 6
+    AVIF = 7
+    HEIF = 8
+    JPEG_XL = 9
+    JPEG_2000 = 10
+    NETPBM = 11
+    OTHER_LOSSLESS = 12
+    OTHER_LOSSY = 13
 
 
 class _Flag(enum.IntFlag):
@@ -58,16 +74,24 @@ class _Flag(enum.IntFlag):
     VECTOR = 8
 
 
+_MORE = 8
+"""Beside the version: a byte with flags and the rest of the source's kind follows."""
+_ID_BYTES = {1: 3, 2: 8}
+_TAG_BITS = 5
+
+
 @dataclasses.dataclass(frozen=True)
 class Header:
     """What a file says about its picture.
 
     Attributes:
         width, height: pixels.
-        weights_id: six hex digits, the start of the hash of the weights it was made with.
+        weights_id: hex digits, the start of the hash of the weights it was made with: 16, or
+            six in a file of version 1.
         conditioning: where on its dials the picture is coded.
         grey: the source was grey, and the decoder gives a grey picture.
         sixteen_bit: the source had more than 8 bits per sample (it was coded at 8).
+        source_kind: what kind of file the picture came from; version 1 cannot say.
     """
 
     width: int
@@ -76,10 +100,20 @@ class Header:
     conditioning: Conditioning
     grey: bool = False
     sixteen_bit: bool = False
+    source_kind: SourceKind = SourceKind.UNKNOWN
 
     def __post_init__(self) -> None:
+        if 2 * _ID_BYTES[self.version] != len(self.weights_id):
+            raise ValueError(f"a weights id of {len(self.weights_id)} digits")
+        if self.version == 1 and self.source_kind:
+            raise ValueError("version 1 has no place for the kind of the source")
         if not (0 < self.width <= MAX_WIDTH and 0 < self.height <= MAX_HEIGHT):
             raise CorruptError(f"impossible size {self.width}x{self.height}")
+
+    @property
+    def version(self) -> int:
+        """Of the format: 1 for a short weights id."""
+        return 1 if len(self.weights_id) == 2 * _ID_BYTES[1] else VERSION
 
     @property
     def quality(self) -> float:
@@ -164,25 +198,46 @@ def pack(stream: Stream) -> bytes:
     header = stream.header
     if len(stream.y) != header.section_count:
         raise ValueError(f"{len(stream.y)} y sections, not {header.section_count}")
-    flags = _Flag.GREY * header.grey | _Flag.SIXTEEN_BIT * header.sixteen_bit
-    flags |= _Flag.EXTRAS * bool(stream.extras) | _Flag.VECTOR * (
-        len(header.conditioning.values) > 1
-    )
-    parts = [MAGIC, bytes([VERSION << 4 | flags]), bytes.fromhex(header.weights_id)]
-    parts += [_varint(header.width), _varint(header.height)]
-    if flags & _Flag.VECTOR:
-        parts.append(bytes([len(header.conditioning.values)]))
-    parts += [struct.pack(">H", value) for value in header.conditioning.values]
-    if stream.extras:
-        for tag, body in sorted(stream.extras.items()):
-            parts += [bytes([tag]), _varint(len(body))]
+    values = header.conditioning.values
+    extras = [(tag, len(body), *_stored(header, tag, body)) for tag, body in _sorted(stream)]
+    parts = [MAGIC, _first_bytes(header, bool(extras)), bytes.fromhex(header.weights_id)]
+    parts += [varint(header.width), varint(header.height)]
+    if len(values) > 1:
+        parts.append(bytes([len(values)]))
+    parts += [struct.pack(">H", value) for value in values]
+    for tag, size, coding, stored in extras:
+        parts += [bytes([coding << _TAG_BITS | tag]), varint(len(stored))]
+        if coding is Coding.DEFLATE:
+            parts.append(varint(size))
+    if extras:
         parts.append(b"\0")
-    parts += [_varint(len(body)) for body in (stream.z, *stream.y)]
+    parts += [varint(len(body)) for body in (stream.z, *stream.y)]
     parts.append(struct.pack(">H", stream.symbols_crc))
-    parts += [body for _, body in sorted(stream.extras.items())]
+    parts += [stored for *_, stored in extras]
     parts += [stream.z, *stream.y]
     data = b"".join(parts)
     return data + struct.pack(">I", zlib.crc32(data))
+
+
+def _sorted(stream: Stream) -> list[tuple[Extra, bytes]]:
+    return sorted(stream.extras.items())
+
+
+def _stored(header: Header, tag: Extra, body: bytes) -> tuple[Coding, bytes]:
+    return (Coding.PLAIN, body) if header.version == 1 else shrink(tag, body)
+
+
+def _first_bytes(header: Header, extras: bool) -> bytes:
+    """Version, kind of the source and flags."""
+    flags = _Flag.GREY * header.grey | _Flag.SIXTEEN_BIT * header.sixteen_bit
+    flags |= _Flag.EXTRAS * extras | _Flag.VECTOR * (len(header.conditioning.values) > 1)
+    if header.version == 1:
+        return bytes([1 << 4 | flags])
+    further, kind = divmod(header.source_kind, _MORE)
+    further = further << 4 | flags
+    if not further:
+        return bytes([VERSION << 4 | kind])
+    return bytes([VERSION << 4 | _MORE | kind, further])
 
 
 def unpack(data: bytes) -> Stream:
@@ -198,10 +253,12 @@ def unpack(data: bytes) -> Stream:
         raise CorruptError("checksum mismatch")
     position = layout.body
     bodies = []
-    for length in (*layout.extras.values(), layout.z, *layout.y):
+    for length in (*(entry.length for entry in layout.extras), layout.z, *layout.y):
         bodies.append(data[position : position + length])
         position += length
-    extras = dict(zip(layout.extras, bodies, strict=False))
+    extras = {}
+    for entry, stored in zip(layout.extras, bodies, strict=False):
+        extras[entry.tag] = expand(entry.tag, entry.coding, stored, entry.size)
     z, *y = bodies[len(extras) :]
     return Stream(layout.header, z, tuple(y), layout.symbols_crc, MappingProxyType(extras))
 
@@ -217,11 +274,11 @@ def describe(data: bytes) -> dict[str, Any]:
     """
     stream = unpack(data)
     header = stream.header
-    bits = {tag.name.lower(): 8 * len(body) for tag, body in stream.extras.items()}
+    bits = {entry.tag.name.lower(): 8 * entry.length for entry in _Layout(data).extras}
     bits |= {"z": 8 * len(stream.z), "y": 8 * sum(map(len, stream.y))}
     bits["checksums"] = 8 * (CHECKSUM_BYTES + 2)
     return {
-        "version": VERSION,
+        "version": header.version,
         "width": header.width,
         "height": header.height,
         "quality": header.quality,
@@ -229,10 +286,21 @@ def describe(data: bytes) -> dict[str, Any]:
         "weights_id": header.weights_id,
         "grey": header.grey,
         "sixteen_bit": header.sixteen_bit,
+        "source_kind": header.source_kind.name.lower(),
         "bytes": len(data),
         "bpp": 8 * len(data) / (header.width * header.height),
         "bits": {"header": 8 * len(data) - sum(bits.values()), **bits},
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """An extra section in the list of them: bytes in the file, and when expanded."""
+
+    tag: Extra
+    coding: Coding
+    length: int
+    size: int = 0
 
 
 class _Layout:
@@ -241,23 +309,11 @@ class _Layout:
     def __init__(self, data: bytes) -> None:
         if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
             raise NotVrcError("not a .vrc file")
-        reader = _Reader(data, len(MAGIC))
-        first = reader.byte()
-        if first >> 4 != VERSION:
-            raise UnsupportedVersionError(
-                f"version {first >> 4} of the format (this program knows version {VERSION})"
-            )
-        flags = _Flag(first & 15)
-        weights_id = reader.take(3).hex()
+        reader = Reader(data, len(MAGIC))
+        version, kind, flags = _read_first_bytes(reader)
+        weights_id = reader.take(_ID_BYTES[version]).hex()
         width, height = reader.varint(), reader.varint()
-        count = reader.byte() if flags & _Flag.VECTOR else 1
-        if flags & _Flag.VECTOR and not 1 < count <= MAX_DIALS:
-            raise CorruptError(f"{count} conditioning values")
-        values = struct.unpack(f">{count}H", reader.take(2 * count))
-        try:
-            conditioning = Conditioning(values)
-        except ValueError as error:
-            raise CorruptError(str(error)) from None
+        conditioning = _read_conditioning(reader, bool(flags & _Flag.VECTOR))
         self.header = Header(
             width,
             height,
@@ -265,69 +321,63 @@ class _Layout:
             conditioning,
             bool(flags & _Flag.GREY),
             bool(flags & _Flag.SIXTEEN_BIT),
+            kind,
         )
-        self.extras = self._extra_lengths(reader) if flags & _Flag.EXTRAS else {}
+        self.extras = _read_entries(reader, version) if flags & _Flag.EXTRAS else []
         self.z = reader.varint()
         reader.need(self.header.section_count)
         self.y = [reader.varint() for _ in range(self.header.section_count)]
         self.symbols_crc = struct.unpack(">H", reader.take(2))[0]
         self.body = reader.position
-        size = self.body + sum(self.extras.values()) + self.z + sum(self.y) + CHECKSUM_BYTES
+        lengths = (*(entry.length for entry in self.extras), self.z, *self.y)
+        size = self.body + sum(lengths) + CHECKSUM_BYTES
         if size > len(data):
             raise TruncatedError(f"truncated: needs {size} bytes, has {len(data)}")
         if size < len(data):
             raise FormatError(f"{len(data) - size} bytes too many after the end of the file")
 
-    @staticmethod
-    def _extra_lengths(reader: _Reader) -> dict[Extra, int]:
-        lengths: dict[Extra, int] = {}
-        while tag := reader.byte():
-            try:
-                extra = Extra(tag)
-            except ValueError:
-                raise CorruptError(f"unknown section {tag}") from None
-            if lengths and tag <= max(lengths):
-                raise CorruptError("sections out of order")
-            lengths[extra] = reader.varint()
-        if not lengths:
-            raise CorruptError("empty list of sections")
-        return lengths
+
+def _read_first_bytes(reader: Reader) -> tuple[int, SourceKind, _Flag]:
+    """Version, kind of the source and flags."""
+    version, low = divmod(reader.byte(), 16)
+    if version not in _ID_BYTES:
+        raise UnsupportedVersionError(
+            f"version {version} of the format (this program knows versions 1 to {VERSION})"
+        )
+    if version == 1:
+        return version, SourceKind.UNKNOWN, _Flag(low)
+    further = reader.byte() if low & _MORE else 0
+    if low & _MORE and not further:
+        raise CorruptError("superfluous flags")
+    kind = (further >> 4) * _MORE + low % _MORE
+    try:
+        return version, SourceKind(kind), _Flag(further & 15)
+    except ValueError:
+        raise CorruptError(f"unknown kind of source {kind}") from None
 
 
-class _Reader:
-    def __init__(self, data: bytes, position: int) -> None:
-        self.data, self.position = data, position
-
-    def need(self, count: int) -> None:
-        if self.position + count > len(self.data):
-            raise TruncatedError(
-                f"truncated: needs more than {self.position + count - 1} bytes, "
-                f"has {len(self.data)}"
-            )
-
-    def take(self, count: int) -> bytes:
-        self.need(count)
-        self.position += count
-        return self.data[self.position - count : self.position]
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def varint(self) -> int:
-        value = 0
-        for shift in range(0, 35, 7):
-            part = self.byte()
-            value |= (part & 127) << shift
-            if part < 128:
-                if part == 0 and shift:
-                    raise CorruptError("number with superfluous digits")
-                return value
-        raise CorruptError("number of more than 35 bits")
+def _read_conditioning(reader: Reader, vector: bool) -> Conditioning:
+    count = reader.byte() if vector else 1
+    if vector and not 1 < count <= MAX_DIALS:
+        raise CorruptError(f"{count} conditioning values")
+    values = struct.unpack(f">{count}H", reader.take(2 * count))
+    try:
+        return Conditioning(values)
+    except ValueError as error:
+        raise CorruptError(str(error)) from None
 
 
-def _varint(value: int) -> bytes:
-    digits = []
-    while value > 127:
-        digits.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*digits, value])
+def _read_entries(reader: Reader, version: int) -> list[_Entry]:
+    entries: list[_Entry] = []
+    while byte := reader.byte():
+        coding, tag = divmod(byte, 1 << _TAG_BITS) if version > 1 else (0, byte)
+        if tag not in set(Extra) or coding not in set(Coding):
+            raise CorruptError(f"unknown section {byte}")
+        if entries and tag <= entries[-1].tag:
+            raise CorruptError("sections out of order")
+        length = reader.varint()
+        size = reader.varint() if coding == Coding.DEFLATE else 0
+        entries.append(_Entry(Extra(tag), Coding(coding), length, size))
+    if not entries:
+        raise CorruptError("empty list of sections")
+    return entries

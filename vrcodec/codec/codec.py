@@ -99,7 +99,7 @@ class Codec:
 
     @property
     def weights_id(self) -> str:
-        """Six hex digits that name the weights."""
+        """Hex digits that name the weights: all of their id, 16."""
         return self.weights.id
 
     @property

@@ -14,8 +14,8 @@ from vrcodec.codec.networks import Networks
 from vrcodec.codec.stages import ENTROPY_CODING, SCALE_PATH, stage
 from vrcodec.codec.tiling import Span, feature_slice
 from vrcodec.conditional.dials import Conditioning
-from vrcodec.errors import CorruptError, UnknownWeightsError
-from vrcodec.model.weights_file import BUCKETS, Weights
+from vrcodec.errors import CorruptError
+from vrcodec.model.weights_file import BUCKETS, Weights, check_named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +57,7 @@ class SymbolCoder:
             UnknownWeightsError, CorruptError: at once, or when sections are drawn.
         """
         header = stream.header
-        if header.weights_id != self.weights.id:
-            raise UnknownWeightsError(
-                f"made with weights {header.weights_id}, these are {self.weights.id}"
-            )
+        check_named(header.weights_id, self.weights.id)
         if len(header.conditioning.values) != self.weights.config.coefficients:
             raise CorruptError(f"{len(header.conditioning.values)} conditioning values")
         z = np.empty((self.weights.config.hyper, *header.hyper_size), dtype=np.int16)

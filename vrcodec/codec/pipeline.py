@@ -71,7 +71,13 @@ class Pipeline:
     def _header(self, picture: CodedPicture, conditioning: Conditioning) -> Header:
         height, width = picture.pixels.shape[:2]
         return Header(
-            width, height, self.weights.id, conditioning, picture.grey, picture.sixteen_bit
+            width,
+            height,
+            self.weights.id,
+            conditioning,
+            picture.grey,
+            picture.sixteen_bit,
+            picture.source_kind,
         )
 
     def decoded(self, streams: Sequence[Stream], size: int = 1) -> NDArray[np.uint8]:

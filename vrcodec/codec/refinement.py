@@ -78,7 +78,7 @@ class SymbolCosts:
 
     def __call__(self, symbols: Tensor, indexes: Tensor) -> Tensor:
         """Bits of every symbol, float or integer; beyond the last table's end those there."""
-        column = symbols.clamp(-self.reach, self.reach).long() + self.reach
+        column = symbols.nan_to_num().clamp(-self.reach, self.reach).long() + self.reach
         return self.bits[indexes * (2 * self.reach + 1) + column]
 
 

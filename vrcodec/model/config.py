@@ -1,22 +1,39 @@
-"""Shape of the network and meaning of its conditioning vector. No torch here."""
+"""Shape of the network and meaning of its conditioning vector. No torch here.
+
+A configuration comes out of a weights file, a checkpoint or a file of the user's, and is hostile
+until it is checked: types, bounds and the number of parameters, before anything is allocated.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from vrcodec.bitstream.grid import LATENT_CHANNELS
-from vrcodec.conditional.dials import QUALITY, Dial, Dials
+from vrcodec.bitstream.grid import BLOCK as BLOCK
+from vrcodec.bitstream.grid import GROUP as GROUP
+from vrcodec.bitstream.grid import LATENT_CHANNELS as LATENT_CHANNELS
+from vrcodec.conditional.dials import ANCHORS as ANCHORS
+from vrcodec.conditional.dials import MAX_DIALS, QUALITY, Dial, Dials
 
 SCALE_LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.04, 256.0
 LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
 """The scale tables: standard deviations in units of the quantisation step, log-spaced."""
 
+MAX_WIDTH = 2048
+"""Channels of any layer but the latent's."""
+MAX_BLOCKS = 64
+MAX_PARAMETERS = 1 << 26
+MAX_TEXT = 1 << 16
+"""Characters of a configuration as JSON."""
+COEFFICIENT_RANGE = (1e-9, 1e9)
+"""Every loss coefficient of a configuration is within."""
 
+QUALITY_ALONE = Dials((Dial(QUALITY, 0.0006, 0.5),))
 EARLIER_NAMES = (QUALITY, "ms-ssim-weight")
 """What the dials of weights are called whose configuration has ranges only."""
 
@@ -29,20 +46,20 @@ def unnamed_dials(ranges: Sequence[tuple[float, float]]) -> Dials:
     """
     if len(ranges) > len(EARLIER_NAMES):
         raise ValueError(f"{len(ranges)} loss coefficients without names")
-    named = zip(EARLIER_NAMES, ranges, strict=False)
-    return Dials(tuple(Dial(name, low, high) for name, (low, high) in named))
-
-
-QUALITY_ALONE = Dials((Dial(QUALITY, 0.0006, 0.5),))
-"""One dial: lambda, for D = 255^2 x MSE on [0, 1] RGB."""
+    pairs = zip(EARLIER_NAMES, ranges, strict=False)
+    return Dials(tuple(Dial(name, *pair) for name, pair in pairs))
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Widths and depths; stored in the weights file, so that the file alone rebuilds the model."""
+    """Widths and depths; stored in the weights file, so that the file alone rebuilds the model.
+
+    Raises:
+        ValueError: a value is out of its bounds, or the model would have too many parameters.
+    """
 
     dials: Dials = QUALITY_ALONE
-    """The loss coefficients, lambda first."""
+    """The loss coefficients, lambda first; D is 255^2 x MSE on [0, 1] RGB."""
     width8: int = 128
     """Channels of the residual blocks at 1/8 of the picture's resolution."""
     width16: int = 256
@@ -67,10 +84,28 @@ class ModelConfig:
     """Whether the linear path has a learned correction (768 x 768 weights each way)."""
 
     def __post_init__(self) -> None:
-        if self.core % 4 or not 0 < self.core <= LATENT_CHANNELS:
+        for name in ("width8", "width16", "hyper", "hyper_width", "context_width"):
+            _within(name, getattr(self, name), 1, MAX_WIDTH)
+        for name in ("analysis_blocks", "synthesis_blocks"):
+            for count in getattr(self, name):
+                _within(name, count, 0, MAX_BLOCKS)
+        _within("context_blocks", self.context_blocks, 0, MAX_BLOCKS)
+        _within("film_width", self.film_width, 0, MAX_WIDTH)
+        _within("core", self.core, 4, LATENT_CHANNELS)
+        if self.core % 4:
             raise ValueError(f"core must be a multiple of 4 up to {LATENT_CHANNELS}")
         if self.context_passes not in (1, 2, 4):
             raise ValueError("context_passes must be 1, 2 or 4")
+        if self.dials.names[0] != QUALITY:
+            raise ValueError(f"the first dial must be {QUALITY}")
+        lowest, highest = COEFFICIENT_RANGE
+        for dial in self.dials:
+            if not lowest <= dial.low < dial.high <= highest:
+                raise ValueError(f"dial {dial.name} is not within {lowest:g} to {highest:g}")
+        if self.parameters > MAX_PARAMETERS:
+            raise ValueError(
+                f"a model of {self.parameters:,} parameters (at most {MAX_PARAMETERS:,})"
+            )
 
     @property
     def coefficients(self) -> int:
@@ -82,53 +117,170 @@ class ModelConfig:
         """Per loss coefficient the values at position 0 and 1."""
         return tuple((dial.low, dial.high) for dial in self.dials)
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model learns."""
+        return _Count(self).total()
+
     def to_json(self) -> str:
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["dials"] = [dataclasses.asdict(dial) for dial in self.dials]
-        return json.dumps(values, sort_keys=True)
+        """The configuration as the text that a weights file holds."""
+        values = dataclasses.asdict(self)
+        return json.dumps(values | values["dials"], sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
-        """Inverse of `to_json`. Raises ValueError on unknown, missing or impossible values."""
+        """Inverse of `to_json`, also of what older versions wrote.
+
+        Raises:
+            ValueError: anything else; its message is one short line.
+        """
         try:
-            raw = json.loads(text)
-            values: dict[str, Any] = {
-                "dials": _dials(raw),
-                "analysis_blocks": _pair(raw["analysis_blocks"]),
-                "synthesis_blocks": _pair(raw["synthesis_blocks"]),
-            }
-            values["learned_linear"] = bool(raw["learned_linear"])
-            raw.setdefault("context_blocks", 0)  # the first released weights do not name it
-            values["context_blocks"] = _count(raw["context_blocks"])
-            raw.setdefault("context_passes", 4)  # the same
-            values["context_passes"] = int(raw["context_passes"])
-            values["film_width"] = _count(raw["film_width"], 4096)
-            for name in ("width8", "width16", "core", "hyper", "hyper_width", "context_width"):
-                value = int(raw[name])
-                if not 0 < value <= 4096:
-                    raise ValueError(f"{name} = {value}")
-                values[name] = value
-        except (KeyError, TypeError, ValueError) as error:
+            return cls(**_checked(_parse(text)))
+        except RecursionError:
+            raise ValueError("not a model configuration: nested too deeply") from None
+        except ValueError as error:
             raise ValueError(f"not a model configuration: {error}") from error
-        if {*raw, "dials"} != set(values):
-            raise ValueError(f"unknown configuration keys {sorted(set(raw) - set(values))}")
-        return cls(**values)
+
+
+def _parse(text: str) -> dict[str, Any]:
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{len(text):,} characters")
+    raw = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+    if not isinstance(raw, dict):
+        raise ValueError("no JSON object")
+    return raw
+
+
+def _checked(raw: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for ModelConfig, every one of its type."""
+    # The first released weights name neither of these.
+    raw = {"context_blocks": 0, "context_passes": 4} | raw
+    values: dict[str, Any] = {"dials": _dials(raw)}
+    fields = {field.name for field in dataclasses.fields(ModelConfig)} - values.keys()
+    if raw.keys() != fields:
+        wrong = ", ".join(_shown(name) for name in sorted(raw.keys() ^ fields)[:3])
+        raise ValueError(f"missing or unknown: {wrong}")
+    for name, value in raw.items():
+        if name in ("analysis_blocks", "synthesis_blocks"):
+            values[name] = _pair(name, value)
+            continue
+        if type(value) is not (bool if name == "learned_linear" else int):
+            raise ValueError(f"{name} = {_shown(value)}")
+        values[name] = value
+    return values
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    if not isinstance(value, list) or [type(count) for count in value] != [int, int]:
+        raise ValueError(f"{name} = {_shown(value)}")
+    first, second = value
+    return first, second
 
 
 def _dials(raw: dict[str, Any]) -> Dials:
     """The dials of a configuration; takes what says them out of it."""
     if "dials" in raw:
-        return Dials(tuple(Dial(**dial) for dial in raw["dials"]))
-    ranges = raw.pop("lambda_ranges")  # the first weights name no dials
-    return unnamed_dials([(float(low), float(high)) for low, high in ranges])
+        entries = raw.pop("dials")
+        if not isinstance(entries, list) or not 0 < len(entries) <= MAX_DIALS:
+            raise ValueError(f"dials = {_shown(entries)}")
+        return Dials(tuple(_dial(entry) for entry in entries))
+    ranges = raw.pop("lambda_ranges", None)  # the first weights name no dials
+    if not isinstance(ranges, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in ranges
+    ):
+        raise ValueError(f"dials, lambda_ranges = {_shown(ranges)}")
+    return unnamed_dials([(_number("low", low), _number("high", high)) for low, high in ranges])
 
 
-def _pair(value: list[int]) -> tuple[int, int]:
-    first, second = value
-    return _count(first), _count(second)
+def _dial(entry: Any) -> Dial:
+    names = {field.name for field in dataclasses.fields(Dial)}
+    if not isinstance(entry, dict) or entry.keys() != names:
+        raise ValueError(f"dial {_shown(entry)}")
+    name = entry["name"]
+    if not isinstance(name, str) or not _is_name(name):
+        raise ValueError(f"dial named {_shown(name)}")
+    return Dial(name, *(_number(key, entry[key]) for key in ("low", "high", "default")))
 
 
-def _count(value: int, largest: int = 64) -> int:
-    if not 0 <= int(value) <= largest:
-        raise ValueError(f"{value} is not in 0 to {largest}")
-    return int(value)
+def _number(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not abs(value) <= COEFFICIENT_RANGE[1]:
+        raise ValueError(f"{name} = {_shown(value)}")
+    return float(value)
+
+
+def _is_name(name: str) -> bool:
+    """Lower-case ASCII letters, digits and hyphens, as they are typed on a command line."""
+    plain = name.isascii() and name.replace("-", "a").isalnum() and name == name.lower()
+    return plain and name[0].isalpha() and len(name) <= 32
+
+
+def _within(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} = {_shown(value)} is not in {low} to {high}")
+
+
+def _shown(value: object) -> str:
+    """A value out of a hostile text, short and printable."""
+    return reprlib.repr(value)[:60]
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name twice in an object")
+    return dict(pairs)
+
+
+class _Count:
+    """Parameters of the parts of a model, counted without making one."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+
+    def total(self) -> int:
+        c, k = self.config, self.config.coefficients
+        net = c.film_width * (5 * k + 1) + c.film_width * (c.film_width + 1)
+        tables = k * ANCHORS * (LATENT_CHANNELS + 2 * c.hyper)
+        return net + tables + self.transforms() + self.hyper_paths() + self.context()
+
+    def transforms(self) -> int:
+        c, latent = self.config, LATENT_CHANNELS
+        count = 2 * latent**2 * c.learned_linear
+        for at_8, at_16 in (c.analysis_blocks, c.synthesis_blocks[::-1]):
+            count += at_8 * self.block(c.width8) + at_16 * self.block(c.width16)
+        count += conv(192, c.width8) + conv(c.width8, c.width16, 2) + conv(c.width16, c.core)
+        return count + conv(latent, c.width16) + conv(c.width16, 4 * c.width8) + conv(c.width8, 192)
+
+    def hyper_paths(self) -> int:
+        c, h, latent = self.config, self.config.hyper_width, LATENT_CHANNELS
+        analysis = self.film(c.core + latent, h) + self.film(h, h) + conv(h, h, 3)
+        analysis += conv(h, c.hyper, 3)
+        widths = ((c.hyper, 4 * h, 1), (h, h, 3), (h, 4 * h, 1), (h, h, 3), (h, latent, 1))
+        scales = sum(i * o * k * k + c.coefficients * ANCHORS * o for i, o, k in widths)
+        means = sum(conv(i, o, k) for i, o, k in widths[:-1]) + self.film(h, c.context_width)
+        return analysis + scales + means
+
+    def context(self) -> int:
+        c, width = self.config, self.config.context_width
+        wide = width + width // 2
+        one = self.film(width, width) + c.context_blocks * self.block(width) + conv(width, wide)
+        count = (c.context_passes + 1) * one + c.context_passes * 9 * c.core * width
+        return count + c.context_passes * conv(wide, c.core) + conv(wide, LATENT_CHANNELS - c.core)
+
+    def block(self, width: int) -> int:
+        """A residual block."""
+        layers = self.film(width, width) + conv(width, width) + self.film(width, 2 * width)
+        return layers + 10 * width + conv(2 * width, width)
+
+    def film(self, inputs: int, outputs: int) -> int:
+        """A 1x1 convolution followed by FiLM."""
+        width = self.config.film_width
+        return conv(inputs, outputs) + (width + 1) * 2 * outputs * bool(width)
+
+
+def conv(inputs: int, outputs: int, side: int = 1) -> int:
+    """Parameters of a convolution with bias."""
+    return (inputs * side * side + 1) * outputs

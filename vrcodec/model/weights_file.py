@@ -3,30 +3,61 @@
 A file holds the float parameters (`model.*`), the integer scale path (`fixed.*`), the
 probability tables (`tables.z.*`, `tables.y.*`) and, as metadata, the model's configuration.
 Its id is the start of a hash over all of that (docs/bitstream.md, section 6).
+
+A weights file comes from anywhere and is hostile until it is checked: here its size, header,
+configuration, names, types, values and tables; in `loading.build` the shape of every parameter.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Mapping
+import json
+import os
+import reprlib
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
 from vrcodec.conditional.dials import ANCHORS
-from vrcodec.errors import WeightsError
+from vrcodec.errors import UnknownWeightsError, WeightsError
+from vrcodec.files import os_error_text, write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
 
-ID_BYTES = 3
+ID_DIGITS = 16
+"""64 bits of the hash, as hexadecimal digits."""
+SHORT_ID_DIGITS = 6
+"""Of an id as files of version 1 name it."""
 BUCKETS = ANCHORS - 1
 """Sets of tables for z: that of a picture is `Conditioning.bucket(BUCKETS)`."""
 MAX_BYTES = 256 << 20
-_DTYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32}
+MAX_HEADER_BYTES = 2 << 20
+"""Of the names, types and shapes; the largest configuration there is needs less."""
+MAX_VALUE = 65504.0
+"""Largest magnitude of a parameter, that of float16."""
+DEVIATION_RANGE = (1e-4, 1e4)
+MAX_LOG_STEP = 40.0
+"""Quantisation steps are within e to the power of plus and minus this, in deviations."""
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "I32": np.dtype("<i4"),
+}
+_LAYERS = 5
+_INTEGERS = {
+    *(f"fixed.{layer}.{kind}" for layer in range(_LAYERS) for kind in ("weight", "bias")),
+    *(f"tables.{kind}.{field.name}" for kind in "zy" for field in dataclasses.fields(TableSet)),
+}
+"""All tensors that are integers; the others are the model's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,56 +89,150 @@ def default_weights() -> Path:
 
 def load_weights(path: Path) -> Weights:
     """Read a weights file. Raises WeightsError if it is missing, broken or impossible."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise WeightsError(f"{path}: too large for a weights file")
-        with safe_open(path, framework="numpy") as file:
-            config_text = (file.metadata() or {}).get("config", "")
-            config = ModelConfig.from_json(config_text)
-            tensors = {}
-            for name in file.keys():  # noqa: SIM118 (not a dict)
-                if file.get_slice(name).get_dtype() not in _DTYPES:
-                    raise WeightsError(f"{path}: {name} has an unsupported type")
-                tensors[name] = file.get_tensor(name)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise WeightsError(f"{path}: not a weights file: {error}") from error
-    try:
+    with _naming(path):
+        data = _read(path)
+        config_text, tensors = _parse(data)
+        config = ModelConfig.from_json(config_text)
         for name, tensor in tensors.items():
-            if tensor.dtype != np.int32 and not np.isfinite(tensor).all():
-                raise WeightsError(f"{name} is not finite")
+            _check_values(name, tensor)
         z_tables, y_tables = (_table_set(tensors, kind) for kind in "zy")
         if len(z_tables) != BUCKETS * config.hyper or len(y_tables) != SCALE_LEVELS:
             raise WeightsError("wrong number of probability tables")
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    return Weights(config, tensors, z_tables, y_tables, content_id(config_text, tensors))
+        return Weights(config, tensors, z_tables, y_tables, content_id(config_text, tensors))
 
 
 def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray]) -> str:
-    """Write a weights file; returns its id."""
+    """Write a weights file, all of it or nothing; returns its id.
+
+    Raises:
+        VrcodecError: it cannot be written. What was there before still is.
+    """
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     config_text = config.to_json()
-    path.write_bytes(save(contiguous, metadata={"config": config_text}))
+    data = save(contiguous, metadata={"config": config_text})
+    write_atomically(path, data, overwrite=True)
     return content_id(config_text, contiguous)
 
 
 def content_id(config: str, tensors: Mapping[str, NDArray]) -> str:
-    """Six hex digits that name weights with this configuration (JSON as stored)."""
-    spelled = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+    """ID_DIGITS hex digits that name weights with this configuration (JSON as stored)."""
+    spelled = {dtype: name for name, dtype in _DTYPES.items()}
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
         shape = ",".join(map(str, tensor.shape))
         for text in (name, spelled[tensor.dtype], shape):
             digest.update(text.encode() + b"\0")
-        digest.update(np.ascontiguousarray(tensor).tobytes())
+        digest.update(np.ascontiguousarray(tensor).data)
     digest.update(config.encode())
-    return digest.digest()[:ID_BYTES].hex()
+    return digest.hexdigest()[:ID_DIGITS]
 
 
 def weights_id(path: Path) -> str:
     """The id of a weights file. Raises WeightsError."""
     return load_weights(path).id
+
+
+def check_named(named: str, own: str) -> None:
+    """Whether a file that names its weights so may be decoded with the weights of an id.
+
+    Args:
+        named: what the file says: a whole id, or its first SHORT_ID_DIGITS.
+        own: the id of the weights at hand.
+
+    Raises:
+        UnknownWeightsError: it was made with others; or it has a short name that is also the
+            start of the id of the released weights, and these are not they.
+    """
+    if not own.startswith(named):
+        raise UnknownWeightsError(f"made with weights {named}, these are {own[: len(named)]}")
+    released = _released_id() if len(named) < len(own) else own
+    if own != released and released.startswith(named):
+        raise UnknownWeightsError(
+            f"made with weights {named}, which is short for {own} and for {released}"
+        )
+
+
+@functools.cache
+def _released_id() -> str:
+    try:
+        return weights_id(default_weights())
+    except WeightsError:
+        return ""
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """One line with the file's name, whatever is wrong with it."""
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    except OSError as error:
+        raise WeightsError(f"{path}: not a weights file: {os_error_text(error)}") from error
+    except (SafetensorError, ValueError) as error:
+        text = "".join(c if c.isprintable() else "?" for c in str(error)[:200])
+        raise WeightsError(f"{path}: not a weights file: {text}") from error
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a file; nothing but a regular file is opened, or waited for."""
+    _check_file(path.stat())
+    with open(os.open(path, os.O_RDONLY | _NO_WAITING), "rb") as file:
+        facts = os.fstat(file.fileno())
+        _check_file(facts)
+        return file.read(facts.st_size)
+
+
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def _check_file(facts: os.stat_result) -> None:
+    if not stat.S_ISREG(facts.st_mode):
+        raise WeightsError("not a weights file: not a regular file")
+    if facts.st_size > MAX_BYTES:
+        raise WeightsError("too large for a weights file")
+
+
+def _parse(data: bytes) -> tuple[str, dict[str, NDArray]]:
+    """The configuration as text, and the tensors, of a safetensors file."""
+    length = int.from_bytes(data[:8], "little")
+    if length > MAX_HEADER_BYTES:
+        raise WeightsError(f"not a weights file: a header of {length:,} bytes")
+    tensors = {}
+    entries: list[tuple[str, dict[str, Any]]] = deserialize(data)
+    for name, entry in entries:
+        dtype = _DTYPES.get(entry["dtype"])
+        if name not in _INTEGERS and not name.startswith("model."):
+            raise WeightsError(f"{_shown(name)} does not belong into a weights file")
+        if dtype is None or (dtype == _DTYPES["I32"]) != (name in _INTEGERS):
+            raise WeightsError(f"{_shown(name)} is of a wrong type")
+        tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+    config = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get("config", "")
+    return config, tensors
+
+
+def _check_values(name: str, tensor: NDArray) -> None:
+    """Raise WeightsError for numbers that no training ends with, and arithmetic fails with."""
+    if tensor.dtype == _DTYPES["I32"]:
+        return
+    if not (np.abs(tensor) <= MAX_VALUE).all():  # false for a NaN, too
+        raise WeightsError(f"{_shown(name)} is not finite, or beyond {MAX_VALUE:g}")
+    if name.startswith("model.basis.deviation"):
+        lowest, highest = DEVIATION_RANGE
+        if not ((tensor >= lowest) & (tensor <= highest)).all():
+            raise WeightsError(f"{_shown(name)} is not within {lowest:g} to {highest:g}")
+    if name == "model.log_step.values" and tensor.ndim == 3 and tensor.size:
+        first, others = tensor[0].astype(np.float64), np.abs(tensor[1:]).max(axis=1, initial=0)
+        falling = first[0] - np.logaddexp(0, first[1:]).sum(axis=0)
+        reach = np.maximum(np.abs(first[0]), np.abs(falling)) + others.sum(axis=0)
+        if not (reach <= MAX_LOG_STEP).all():
+            raise WeightsError(f"{name}: quantisation steps beyond e^{MAX_LOG_STEP:g}")
+
+
+def _shown(name: str) -> str:
+    """A name out of a hostile file, short and printable."""
+    return name if name.isprintable() and len(name) < 80 else reprlib.repr(name)
 
 
 def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray]:
@@ -122,7 +247,7 @@ def _table_set(tensors: Mapping[str, NDArray], kind: str) -> TableSet:
     parts = []
     for field in dataclasses.fields(TableSet):
         part = tensors.get(f"tables.{kind}.{field.name}")
-        if part is None or part.dtype != np.int32:
-            raise WeightsError(f"bad or missing tables.{kind}.{field.name}")
+        if part is None:
+            raise WeightsError(f"missing tables.{kind}.{field.name}")
         parts.append(part)
     return TableSet(*parts)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from vrcodec.bitstream.container import Extra
+from vrcodec.bitstream.container import Extra, SourceKind
 from vrcodec.errors import CorruptError, PictureError
 from vrcodec.pictures import colour, metadata, reading, samples, source
 from vrcodec.pictures.exif import PREFIX
@@ -32,6 +32,21 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What EXIF orientation asks for before a picture is shown."""
+_KINDS = {
+    "AVIF": SourceKind.AVIF,
+    "BMP": SourceKind.BMP,
+    "GIF": SourceKind.GIF,
+    "HEIF": SourceKind.HEIF,
+    "JPEG": SourceKind.JPEG,
+    "JPEG2000": SourceKind.JPEG_2000,
+    "JXL": SourceKind.JPEG_XL,
+    "MPO": SourceKind.JPEG,
+    "PNG": SourceKind.PNG,
+    "PPM": SourceKind.NETPBM,
+    "TIFF": SourceKind.TIFF,
+    "WEBP": SourceKind.WEBP,
+}
+"""By Pillow's name of the format."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +60,7 @@ class CodedPicture:
         alpha: uint8, height x width, or None for an opaque picture.
         extras: optional sections of the file; ALPHA holds `alpha` as a PNG file.
         notes: what the user should be told, one line each.
+        source_kind: what kind of file it came from.
     """
 
     pixels: Pixels
@@ -53,6 +69,7 @@ class CodedPicture:
     alpha: Pixels | None
     extras: dict[Extra, bytes]
     notes: tuple[str, ...]
+    source_kind: SourceKind = SourceKind.UNKNOWN
 
 
 def read_pixels(source: Path | bytes | BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -122,7 +139,8 @@ def to_coded(image: Image.Image, strip: bool = False) -> CodedPicture:
     if alpha is not None:
         samples.fill_invisible(pixels, alpha)
         extras[Extra.ALPHA] = _pack_alpha(alpha)
-    return CodedPicture(pixels, grey, deep, alpha, extras, tuple(lines))
+    kind = _KINDS.get(source.of(image).format, SourceKind.UNKNOWN)
+    return CodedPicture(pixels, grey, deep, alpha, extras, tuple(lines), kind)
 
 
 def from_coded(pixels: Pixels, grey: bool, extras: Mapping[Extra, bytes]) -> Image.Image:

@@ -47,6 +47,7 @@ class Source:
         cicp: colour primaries and transfer function (ITU-T H.273).
         orientation: what to do to the pixels, whatever EXIF and XMP say; None: as those say.
         notes: what was left out while reading.
+        format: of the file, as Pillow calls it.
     """
 
     mode: str = ""
@@ -57,6 +58,7 @@ class Source:
     cicp: tuple[int, int] | None = None
     orientation: int | None = None
     notes: tuple[str, ...] = ()
+    format: str = ""
 
 
 @dataclasses.dataclass
@@ -116,6 +118,7 @@ def describe(image: Image.Image, stream: BinaryIO | None, found: Found) -> Facts
         cicp=found.cicp,
         orientation=orientation,
         notes=tuple(found.notes),
+        format=image.format or "",
     )
     return facts
 

@@ -1,0 +1,214 @@
+"""What `scripts/fuzz.py` tries, one input at a time; `test_corpus.py` tries its corpus again.
+
+A target takes bytes, and raises for nothing but a fault in the program. To add one, put a function
+here and its name, valid inputs and way of changing them into `scripts/fuzz.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import reference_decoder as reference
+from PIL import Image
+
+from vrcodec.bitstream import container, range_coder, tables
+from vrcodec.codec.codec import Codec
+from vrcodec.errors import VrcodecError
+from vrcodec.pictures import FORMATS, save_picture
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT / "tests" / "corpus"
+GOLDEN = ROOT / "vrcodec" / "data" / "golden"
+MAX_PIXELS = 1 << 14
+
+
+def check_message(error: VrcodecError) -> None:
+    """One line of printable text, not a page."""
+    assert str(error).isprintable() and len(str(error)) < 600, str(error)
+
+
+# container
+
+
+def try_container(data: bytes) -> None:
+    """A file is accepted if and only if the reference decoder accepts it, and means the same."""
+    try:
+        stream = container.unpack(data)
+    except VrcodecError as error:
+        check_message(error)
+        stream = None
+    try:
+        file = reference.read_file(data)
+    except reference.InvalidFile:
+        assert stream is None, "accepted, but the reference decoder refuses it"
+        return
+    assert stream is not None, "refused, but the reference decoder accepts it"
+    header = stream.header
+    assert (file.version, file.source_kind) == (header.version, header.source_kind)
+    assert file.weights_id.hex() == header.weights_id
+    assert file.extras == stream.extras
+    again = container.pack(stream)
+    assert container.unpack(again) == stream
+    if header.version == 1:  # where there is only one way of storing a section
+        assert again == data
+    bits = container.describe(data)["bits"]
+    assert sum(bits.values()) == 8 * len(data) and min(bits.values()) >= 0
+
+
+# entropy
+
+ENTROPY_TABLES = tables.concatenate(
+    [-2, 0, 5, -32767, -20],
+    [
+        np.array(counts, dtype=np.int32)
+        for counts in (
+            [1000, 20000, 30000, 14000, 500, 36],
+            [65536, 0],
+            [0, 0, 40000, 25000, 536],
+            [0, 0, 65536],
+            [1600] * 40 + [1536],
+        )
+    ],
+)
+REFERENCE_TABLES = reference.read_tables(
+    {
+        f"tables.t.{field}": getattr(ENTROPY_TABLES, field).astype(np.int64)
+        for field in ("low", "size", "counts")
+    },
+    "t",
+)
+
+
+def try_entropy(data: bytes) -> None:
+    """A count, which tables, and a section: decoded to what the reference decoder makes of it."""
+    if len(data) < 2:
+        return
+    numbers = np.random.default_rng(data[1]).integers(0, len(ENTROPY_TABLES), 1 + data[0])
+    section = data[2:]
+    try:
+        expected = reference.decode_section(section, numbers, REFERENCE_TABLES).tolist()
+    except reference.InvalidFile:
+        expected = None
+    try:
+        values = range_coder.decode(section, numbers, ENTROPY_TABLES)
+    except VrcodecError:
+        assert expected is None, "refused, but the reference decoder accepts it"
+        return
+    assert values.tolist() == expected, "other values than the reference decoder's"
+    coded = range_coder.encode(values, numbers, ENTROPY_TABLES)
+    assert range_coder.decode(coded, numbers, ENTROPY_TABLES).tolist() == expected
+
+
+def valid_sections() -> list[bytes]:
+    """Inputs of the target `entropy`: common symbols, rare ones, and escapes of every class."""
+    inputs = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        count = int(rng.integers(1, 257))
+        numbers = np.random.default_rng(seed).integers(0, len(ENTROPY_TABLES), count)
+        values = rng.integers(-3, 4, count) * 8 ** rng.integers(0, 5, count)
+        section = range_coder.encode(values, numbers, ENTROPY_TABLES)
+        inputs.append(bytes([count - 1, seed]) + section)
+    return inputs
+
+
+# decode
+
+
+@functools.cache
+def tiny_codec() -> Codec:
+    """The tiny model."""
+    return Codec(GOLDEN / "tiny.safetensors", "cpu", MAX_PIXELS)
+
+
+def try_decode(data: bytes) -> None:
+    """A whole file of the tiny model, decoded to a picture, and that written as a file."""
+    try:
+        picture = tiny_codec().decode(data)
+    except VrcodecError as error:
+        check_message(error)
+        return
+    header = container.unpack(data).header
+    assert picture.size == (header.width, header.height)
+    try:
+        save_picture(picture, FORMATS[zlib.crc32(data) % len(FORMATS)])
+    except VrcodecError as error:
+        check_message(error)
+
+
+def valid_files() -> list[bytes]:
+    """Small files with everything that a file can have, of both versions."""
+    picture = Image.open(ROOT / "tests" / "pictures" / "hibiscus.png")
+    files = [
+        path.read_bytes() for path in sorted(GOLDEN.glob("*.vrc")) if path.stat().st_size < 2000
+    ]
+    for number, size in enumerate([(1, 1), (16, 16), (17, 40), (75, 53)]):
+        image = picture.crop((0, 0, *size))
+        if number == 1:
+            image = image.convert("L")
+        if number > 1:
+            image.putalpha(Image.linear_gradient("L").resize(size))
+            image.info |= {"dpi": (72, 72), "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0", "xmp": b"<x/>"}
+            image.info["icc_profile"] = bytes(16) + b"RGB " + bytes(108)
+        files.append(tiny_codec().encode(image, number / 3))
+    return files
+
+
+# weights
+
+
+@functools.cache
+def tiny_weights() -> tuple[bytes, bytes]:
+    """Header and body of the tiny weights."""
+    data = (GOLDEN / "tiny.safetensors").read_bytes()
+    body = 8 + struct.unpack("<Q", data[:8])[0]
+    return data[8:body], data[body:]
+
+
+def weights_of(data: bytes) -> bytes:
+    """A weights file of a short input.
+
+    Args:
+        data: a header, a zero byte, and any number of changes to the body of the tiny weights: a
+            position and what is written there, four bytes each.
+    """
+    header, _, changes = data.partition(b"\0")
+    body = bytearray(tiny_weights()[1])
+    for at in range(0, len(changes) - 7, 8):
+        (place,) = struct.unpack_from("<I", changes, at)
+        place %= len(body) - 3
+        body[place : place + 4] = changes[at + 4 : at + 8]
+    return struct.pack("<Q", len(header)) + header + bytes(body)
+
+
+def try_weights(data: bytes) -> None:
+    """Weights are refused in one line, or code a picture."""
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(weights_of(data))
+        file.flush()
+        picture = Image.linear_gradient("L").resize((9, 20)).convert("RGB")
+        try:
+            codec = Codec(file.name, "cpu", MAX_PIXELS)
+            assert codec.decode(codec.encode(picture, 0.6)).size == picture.size
+        except VrcodecError as error:
+            check_message(error)
+
+
+def valid_weights() -> list[bytes]:
+    """The tiny weights, and with a change to their body."""
+    header = tiny_weights()[0].rstrip()
+    return [header, header + b"\0" + struct.pack("<If", 1000, 0.5)]
+
+
+TARGETS = {
+    "container": (try_container, valid_files),
+    "entropy": (try_entropy, valid_sections),
+    "decode": (try_decode, valid_files),
+    "weights": (try_weights, valid_weights),
+}
+"""Every target: what is tried, and valid inputs to begin with."""
