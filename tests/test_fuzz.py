@@ -226,12 +226,12 @@ def hostile_case(number: int, codec: Codec) -> bytes:
     """A valid file of arbitrary symbols, up to the largest there are."""
     rng = np.random.default_rng(number)
     width, height = rng.integers(1, 100, 2).tolist()
-    conditioning = (int(rng.integers(ONE + 1)),)
+    conditioning = Conditioning((int(rng.integers(ONE + 1)),))
     header = Header(
         width,
         height,
         codec.weights_id,
-        Conditioning(conditioning),
+        conditioning,
         grey=bool(rng.integers(2)),
     )
     rows, columns = header.latent_size
@@ -243,10 +243,9 @@ def hostile_case(number: int, codec: Codec) -> bytes:
 
     channels = codec.weights.config.hyper
     z = values(channels, *header.hyper_size)
-    bucket = min(conditioning[0] >> 12, 7)
-    z_numbers = bucket * channels + np.indices(z.shape)[0].ravel()
-    y_numbers = codec.scale_path.indexes(torch.from_numpy(z), conditioning).numpy()
-    y_numbers = y_numbers[:, :rows, :columns].ravel()
+    z_numbers = conditioning.bucket(8) * channels + np.indices(z.shape)[0].ravel()
+    at = slice(0, rows), slice(0, columns)
+    y_numbers = codec.pipeline.networks.scale_indexes(z, conditioning, at).ravel()
     y = values(*y_numbers.shape)
     crc = SymbolsCrc()
     crc.update(z)
@@ -283,7 +282,7 @@ def fuzz() -> Report:
         codec.decode(data)
     _limit_memory()
     sections = _count_calls(symbols, "decode")
-    pictures = _count_calls(codec.model, "reconstruct")
+    pictures = _count_calls(codec.pipeline.networks, "synthesis")
     report = Report()
     outcomes: collections.Counter[str] = collections.Counter()
 
