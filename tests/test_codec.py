@@ -79,13 +79,13 @@ def test_file_is_as_long_as_the_model_estimates(codec: Codec) -> None:
         estimate = (
             codec.estimate_bits(codec.read_latents(stream), stream.header.conditioning.values) / 8
         )
-        assert abs(len(data) - 24 - estimate) <= 0.01 * estimate + 8
+        assert abs(len(data) - 29 - estimate) <= 0.01 * estimate + 8
 
 
-def test_overhead_is_at_most_24_bytes(codec: Codec) -> None:
+def test_overhead_is_at_most_29_bytes(codec: Codec) -> None:
     data = codec.encode(photo(), 0.5)
     stream = unpack(data)
-    assert len(data) - len(stream.z) - sum(map(len, stream.y)) <= 24
+    assert len(data) - len(stream.z) - sum(map(len, stream.y)) <= 29
 
 
 def test_grey_stays_grey_and_cheap(codec: Codec) -> None:
