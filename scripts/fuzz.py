@@ -175,30 +175,39 @@ NUMBERS = [0.0, -1.0, 1e-40, 65504.0, 1e38, float("inf"), float("nan")]
 def mutate_weights(data: bytes, max_size: int, seed: int) -> bytes:
     """Change bytes, a value of the configuration, an entry of the header, or parameters."""
     rng = random.Random(seed)
-    kind = rng.randrange(4)
     header, zero, changes = data.partition(b"\0")
-    if kind == 0:
-        place = rng.randrange(len(fuzz_targets.tiny_weights()[1]))
+    if rng.random() < 0.3:
+        place = struct.pack("<I", rng.randrange(len(fuzz_targets.tiny_weights()[1])))
         value = struct.pack("<f", rng.choice(NUMBERS)) if rng.random() < 0.7 else rng.randbytes(4)
-        return data + b"\0" * (not zero) + struct.pack("<I", place) + value
-    try:
-        entries = json.loads(header)
-        name = rng.choice(sorted(entries))
-        if kind == 1:
-            config = json.loads(entries["__metadata__"]["config"])
-            config[rng.choice(sorted(config))] = "@"
-            text = json.dumps(config).replace('"@"', rng.choice(VALUES))
-            entries["__metadata__"]["config"] = text
-        elif kind == 2 and name != "__metadata__":
-            key = rng.choice(["dtype", "shape", "data_offsets"])
-            entries[name][key] = rng.choice([*entries.values()])[key]
-            if rng.random() < 0.3:
-                del entries[name]
-        else:
-            raise ValueError
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        changed = header + b"\0" + changes + place + value
+    else:
+        try:
+            changed = changed_weights_header(rng, header) + zero + changes
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            changed = b""
+    if rng.random() < 0.2 or not 0 < len(changed) <= max_size:
         return bytes(atheris.Mutate(data, max_size))
-    return json.dumps(entries).encode() + zero + changes
+    return changed
+
+
+def changed_weights_header(rng: random.Random, header: bytes) -> bytes:
+    """One change of a safetensors header; whatever it raises, it is none any more."""
+    entries = json.loads(header)
+    name = rng.choice(sorted(entries))
+    kind = rng.randrange(4)
+    if kind == 0:
+        config = json.loads(entries["__metadata__"]["config"])
+        config[rng.choice(sorted(config))] = "@"
+        text = json.dumps(config).replace('"@"', rng.choice(VALUES))
+        entries["__metadata__"]["config"] = text
+    elif kind == 1:
+        del entries[name]
+    elif kind == 2:
+        entries[rng.choice([name, "__metadata__"])] = "@"
+    else:
+        key = rng.choice(sorted(entries[name]))
+        entries[name][key] = rng.choice(["@", entries[rng.choice(sorted(entries))].get(key)])
+    return json.dumps(entries).replace('"@"', rng.choice(VALUES)).encode()
 
 
 MUTATORS: dict[str, Mutator] = {

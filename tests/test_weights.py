@@ -87,6 +87,7 @@ HOSTILE = {
     "header-empty": sealed(b"{}"),
     "header-not-utf8": sealed(b'{"\xff":1}'),
     "metadata-list": with_header(lambda h: h.update(__metadata__=["config"])),  # type: ignore
+    "metadata-null": with_header(lambda h: h.update(__metadata__=None)),  # type: ignore
     "metadata-deep": sealed(b'{"__metadata__":' + b"[" * 100_000),
     "metadata-number": with_header(lambda h: h["__metadata__"].update(config=7)),
     "offsets-beyond": with_header(lambda h: h[HEAD].update(data_offsets=[0, 1 << 40])),

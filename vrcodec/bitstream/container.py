@@ -199,7 +199,9 @@ def pack(stream: Stream) -> bytes:
     if len(stream.y) != header.section_count:
         raise ValueError(f"{len(stream.y)} y sections, not {header.section_count}")
     values = header.conditioning.values
-    extras = [(tag, len(body), *_stored(header, tag, body)) for tag, body in _sorted(stream)]
+    extras = [
+        (tag, len(body), *_stored(header, tag, body)) for tag, body in sorted(stream.extras.items())
+    ]
     parts = [MAGIC, _first_bytes(header, bool(extras)), bytes.fromhex(header.weights_id)]
     parts += [varint(header.width), varint(header.height)]
     if len(values) > 1:
@@ -217,10 +219,6 @@ def pack(stream: Stream) -> bytes:
     parts += [stream.z, *stream.y]
     data = b"".join(parts)
     return data + struct.pack(">I", zlib.crc32(data))
-
-
-def _sorted(stream: Stream) -> list[tuple[Extra, bytes]]:
-    return sorted(stream.extras.items())
 
 
 def _stored(header: Header, tag: Extra, body: bytes) -> tuple[Coding, bytes]:
@@ -243,7 +241,8 @@ def _first_bytes(header: Header, extras: bool) -> bytes:
 def unpack(data: bytes) -> Stream:
     """Parse a file and verify its checksum.
 
-    Nothing is allocated beyond copies of what the file really contains.
+    Nothing is allocated beyond copies of what the file really contains, and deflated sections,
+    which expand to at most MAX_EXPANDED bytes each.
 
     Raises:
         FormatError: with the kind that applies (see errors.py).

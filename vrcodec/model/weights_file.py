@@ -208,8 +208,8 @@ def _parse(data: bytes) -> tuple[str, dict[str, NDArray]]:
         if dtype is None or (dtype == _DTYPES["I32"]) != (name in _INTEGERS):
             raise WeightsError(f"{_shown(name)} is of a wrong type")
         tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
-    config = json.loads(data[8 : 8 + length]).get("__metadata__", {}).get("config", "")
-    return config, tensors
+    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    return metadata.get("config", ""), tensors
 
 
 def _check_values(name: str, tensor: NDArray) -> None:
