@@ -1,0 +1,171 @@
+"""XMP packets as text: orientation in any spelling, extended packets, promises that are not kept.
+
+Packets are searched, not parsed and written again: what is not concerned stays byte for byte, and
+no entity is ever expanded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+
+JPEG_MARK = b"http://ns.adobe.com/xap/1.0/\0"
+EXTENSION_MARK = b"http://ns.adobe.com/xmp/extension/\0"
+
+_TIFF = "http://ns.adobe.com/tiff/1.0/"
+_NOTE = "http://ns.adobe.com/xmp/note/"
+_PROMISES = {
+    "http://ns.adobe.com/hdr-gain-map/1.0/": r"[\w.-]+",
+    "http://ns.apple.com/HDRGainMap/1.0/": r"[\w.-]+",
+    "http://ns.google.com/photos/1.0/container/": r"[\w.-]+",
+    "http://ns.google.com/photos/1.0/camera/": r"(?:MotionPhoto|MicroVideo)[\w.-]*",
+}
+"""Properties of other pictures or videos in the same file, by namespace: none of them is kept."""
+_USUAL = {_TIFF: "tiff", _NOTE: "xmpNote"}
+_CODECS = (
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+    (b"<\0\0\0", "utf-32-le"),
+    (b"\0\0\0<", "utf-32-be"),
+    (b"<\0", "utf-16-le"),
+    (b"\0<", "utf-16-be"),
+)
+
+
+def orientation(packet: bytes) -> int | None:
+    """The orientation that a packet asks for, 1 to 8; None where it says nothing."""
+    for found in _orientations(_text(packet)[0]):
+        value = _character_references(found[2]).strip()
+        if re.fullmatch(r"[1-8]", value):
+            return int(value)
+    return None
+
+
+def upright(packet: bytes) -> bytes:
+    """The packet with orientation 1 wherever it has one."""
+    text, codec = _text(packet)
+    for found in reversed(list(_orientations(text))):
+        text = text[: found.start(2)] + "1" + text[found.end(2) :]
+    return _bytes(text, codec, packet)
+
+
+def without_promises(packet: bytes) -> bytes:
+    """The packet without what it says of a gain map or a video that is not kept."""
+    text, codec = _text(packet)
+    for namespace, names in _PROMISES.items():
+        for prefix in _prefixes(text, namespace):
+            name = rf"{re.escape(prefix)}:{names}"
+            text = re.sub(rf"<({name})(?=[\s>])(?:[^>]*[^>/])?>.*?</\1\s*>", "", text, flags=re.S)
+            text = re.sub(rf"<{name}(?:\s[^>]*)?/>", "", text)
+            text = re.sub(rf"\s+{name}\s*=\s*(?:\"[^\"]*\"|'[^']*')", "", text)
+            if not re.search(rf"[<\s/]{re.escape(prefix)}:", text):
+                text = _undeclared(text, prefix)
+    return _bytes(text, codec, packet)
+
+
+def joined(packet: bytes, pieces: Iterable[bytes]) -> bytes | None:
+    """A packet with what continues it in other segments of a JPEG file.
+
+    Args:
+        packet: the main one.
+        pieces: segments without EXTENSION_MARK: GUID (32), length (4), offset (4), data.
+
+    Returns:
+        One packet; None if the pieces are not whole, or of another packet. XMP specification,
+        part 3, section 1.1.3.1.
+    """
+    text, codec = _text(packet)
+    found = _property(text, _NOTE, "HasExtendedXMP")
+    if not found:
+        return None
+    whole = _assembled(found[2].strip().encode(), pieces)
+    if whole is None:
+        return None
+    text = text[: found.start()] + text[found.end() :]
+    extension = _text(whole)[0]
+    inner = re.search(r"<(?P<rdf>[\w.-]+):RDF(?P<own>[^>]*)>(.*)</(?P=rdf):RDF\s*>", extension, re.S)
+    end = re.search(r"</[\w.-]+:RDF\s*>", text)
+    if not inner or not end:
+        return None
+    declared = dict(re.findall(r"\sxmlns:([\w.-]+)\s*=\s*(\"[^\"]*\"|'[^']*')", extension))
+    body = re.sub(
+        rf"<{inner['rdf']}:Description\b[^>]*", lambda tag: _declaring(tag[0], declared), inner[3]
+    )
+    return _bytes(text[: end.start()] + body + text[end.start() :], codec, packet)
+
+
+def _assembled(identity: bytes, pieces: Iterable[bytes]) -> bytes | None:
+    parts: dict[int, bytes] = {}
+    size = 0
+    for piece in pieces:
+        if len(piece) > 40 and piece[:32] == identity:
+            size = int.from_bytes(piece[32:36], "big")
+            parts[int.from_bytes(piece[36:40], "big")] = piece[40:]
+    whole = b"".join(parts[at] for at in sorted(parts))
+    sound = len(whole) == size and hashlib.md5(whole, usedforsecurity=False).hexdigest()
+    return whole if sound and sound.upper().encode() == identity.upper() else None
+
+
+def _declaring(tag: str, declared: Mapping[str, str]) -> str:
+    """A start tag (without its end) that declares the prefixes used in what it holds."""
+    slash = "/" if tag.endswith("/") else ""
+    new = "".join(
+        f" xmlns:{prefix}={value}"
+        for prefix, value in declared.items()
+        if not re.search(rf"\sxmlns:{re.escape(prefix)}\s*=", tag)
+    )
+    return tag.removesuffix("/") + new + slash
+
+
+def _orientations(text: str) -> Iterable[re.Match[str]]:
+    """Matches whose second group is an orientation's value."""
+    names = "|".join(re.escape(prefix) + ":" for prefix in _prefixes(text, _TIFF))
+    unprefixed = rf"Orientation(?=[^>]*xmlns\s*=\s*[\"']{re.escape(_TIFF)})"
+    name = rf"(?:(?:{names})Orientation|{unprefixed})"
+    value = r"(\s*(?:&\#x?[0-9a-fA-F]+;|[0-9])\s*)"
+    attribute = rf"(\s{name}\s*=\s*[\"']){value}(?=[\"'])"
+    element = rf"(<{name}(?:\s[^>]*)?>(?:\s*<[\w.-]+:value(?:\s[^>]*)?>)?){value}(?=</)"
+    structure = rf"(<{name}\s[^>]*?[\w.-]+:value\s*=\s*[\"']){value}(?=[\"'])"
+    for pattern in (attribute, element, structure):
+        yield from re.finditer(pattern, text)
+
+
+def _property(text: str, namespace: str, name: str) -> re.Match[str] | None:
+    """A simple property, as an attribute or an element; its second group is the value."""
+    names = "|".join(re.escape(prefix) for prefix in _prefixes(text, namespace))
+    pattern = rf"\s(?:{names}):{name}\s*=\s*([\"'])([^\"']*)\1"
+    element = rf"<((?:{names}):{name})\s*>([^<]*)</\1\s*>"
+    return re.search(pattern, text) or re.search(element, text)
+
+
+def _prefixes(text: str, namespace: str) -> list[str]:
+    declared = re.findall(rf"xmlns:([\w.-]+)\s*=\s*[\"']{re.escape(namespace)}[\"']", text)
+    return list(dict.fromkeys([*declared, _USUAL[namespace]] if namespace in _USUAL else declared))
+
+
+def _undeclared(text: str, prefix: str) -> str:
+    return re.sub(rf"\s+xmlns:{re.escape(prefix)}\s*=\s*(?:\"[^\"]*\"|'[^']*')", "", text)
+
+
+def _character_references(value: str) -> str:
+    return re.sub(
+        r"&#(x?)([0-9a-fA-F]+);",
+        lambda found: chr(min(int(found[2], 16 if found[1] else 10), 0x10FFFF)),
+        value,
+    )
+
+
+def _text(packet: bytes) -> tuple[str, str]:
+    """A packet as text and how it was encoded; bytes that are not text survive the way back."""
+    head = packet.lstrip(b"\r\n\t ")[:4]
+    codec = next((name for mark, name in _CODECS if head.startswith(mark)), "utf-8")
+    return packet.decode(codec, "surrogateescape" if codec == "utf-8" else "replace"), codec
+
+
+def _bytes(text: str, codec: str, packet: bytes) -> bytes:
+    if text == _text(packet)[0]:
+        return packet
+    return text.encode(codec, "surrogateescape" if codec == "utf-8" else "replace")
