@@ -35,7 +35,6 @@ difference along the dial: a line for each curve, a point for each twin.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import os
@@ -79,7 +78,7 @@ def train_variant(
     if (run / CURVE).exists():
         return
     run.mkdir(parents=True, exist_ok=True)
-    shape = dataclasses.asdict(ModelConfig()) | plan.get("config", {})
+    shape = json.loads(ModelConfig().to_json()) | plan.get("config", {})
     (run / "config.json").write_text(json.dumps(shape | variant.get("config", {})))
     if "from" in variant and not (run / CHECKPOINT).exists():
         earlier = folder(arguments, variant["from"], seed)

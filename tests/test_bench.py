@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import RunVrcodec
 
+from vrcodec.codec.stages import DECODE_STAGES, ENCODE_STAGES
+
 STAGES = {
-    "encode": ["read", "analysis", "entropy model", "entropy coding", "write"],
-    "decode": ["read", "entropy coding", "entropy model", "synthesis", "write"],
+    "encode": list(ENCODE_STAGES),
+    "decode": list(DECODE_STAGES),
 }
 
 

@@ -1,7 +1,7 @@
 """vrcodec: a variable-rate learned image codec, one model for every quality.
 
->>> data = vrcodec.encode(image, quality=0.3)   # a Pillow picture to the bytes of a .vrc file
->>> picture = vrcodec.decode(data)              # and back
+>>> data = vrcodec.encode(image, quality=0.3)   # a picture to the bytes of a .vrc file
+>>> picture = vrcodec.decode(data)              # and back, as a Pillow picture
 
 Nothing heavy is imported until it is used: `import vrcodec` and `vrcodec.info` need no torch.
 """
@@ -9,10 +9,18 @@ Nothing heavy is imported until it is used: `import vrcodec` and `vrcodec.info` 
 from __future__ import annotations
 
 import functools
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vrcodec.codec.settings import Encoded, EncodeSettings, Measure, Target
+from vrcodec.conditional.dials import Conditioning, Dial, Dials
 from vrcodec.errors import (
+    ArgumentError,
     CorruptError,
+    DialError,
     FormatError,
     NotVrcError,
     OutOfMemoryError,
@@ -29,16 +37,26 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vrcodec.codec.codec import Codec
+    from vrcodec.codec.sources import FileSource, PictureSource
     from vrcodec.model.loading import load_model
 
 __version__ = "0.1.0"
 __all__ = [
+    "ArgumentError",
     "Codec",
+    "Conditioning",
     "CorruptError",
+    "Dial",
+    "DialError",
+    "Dials",
+    "EncodeSettings",
+    "Encoded",
     "FormatError",
+    "Measure",
     "NotVrcError",
     "OutOfMemoryError",
     "PictureError",
+    "Target",
     "TargetError",
     "TruncatedError",
     "UnknownWeightsError",
@@ -50,49 +68,123 @@ __all__ = [
     "info",
     "load_model",
 ]
+_SHARED = 4
+"""Models that `encode` and `decode` keep for the next call."""
+_LAZY = {"Codec": "vrcodec.codec.codec", "load_model": "vrcodec.model.loading"}
+"""Names that need torch, and where they are."""
 
 
-def encode(image: Image.Image, quality: float = 0.5, effort: int = 0) -> bytes:
-    """Compress a Pillow picture to the bytes of a .vrc file, with the released weights.
+def encode(
+    image: PictureSource,
+    quality: float | None = None,
+    effort: int = 0,
+    *,
+    dials: Mapping[str, float] | None = None,
+    target: Target | None = None,
+    best_effort: bool = False,
+    strip: bool = False,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> bytes:
+    """Compress a picture to the bytes of a .vrc file.
+
+    The model is loaded once and kept for the next call, whatever thread that is in.
 
     Args:
-        image: a picture of any mode.
-        quality: 0 (smallest) to 1 (best).
+        image: a Pillow picture of any mode; an array of uint8, (height, width) or (height, width,
+            1 to 4); or a picture file: its path, its bytes, or a binary stream.
+        quality: 0 (smallest) to 1 (best); by default what the weights say, 0.5.
         effort: 0 (fastest) to 9 (fewest bits at equal quality).
+        dials: positions of all dials by name, for weights that have more than the quality.
+        target: a size or a fidelity instead of a quality.
+        best_effort: take the nearest end of the dial where the target cannot be reached.
+        strip: leave ICC profile, EXIF, XMP and resolution out.
+        weights: a weights file; by default the released one.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        threads: how many to compute with on a CPU; by default as many as suit the picture.
 
     Raises:
-        PictureError: the picture cannot be coded.
-        ValueError: quality is not in [0, 1], or effort not one of 0 to 9.
+        PictureError: the picture cannot be read or coded.
+        TargetError: the target cannot be reached.
+        ArgumentError, DialError: a value is not one of those there are.
     """
-    return _shared_codec().encode(image, quality, effort=effort)
+    settings = EncodeSettings.of(quality, dials, target, best_effort, effort, strip)
+    return _shared_codec(weights, device, threads).encode(image, settings)
 
 
-def decode(data: bytes) -> Image.Image:
-    """Decompress the bytes of a .vrc file to a Pillow picture. Raises FormatError."""
-    return _shared_codec().decode(data)
+def decode(
+    data: FileSource,
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Image.Image:
+    """Decompress a .vrc file to a Pillow picture.
+
+    Args:
+        data: its contents, its path, or a binary stream.
+        weights, device, threads: as for `encode`.
+
+    Raises:
+        FormatError: it is not a sound .vrc file.
+        UnknownWeightsError: it was made with other weights.
+        PictureError: it has too many pixels.
+        ArgumentError: a value is not one of those there are.
+    """
+    return _shared_codec(weights, device, threads).decode(data)
 
 
-def info(data: bytes) -> dict[str, Any]:
-    """What a .vrc file says about itself, without decoding it. Raises FormatError."""
+def info(data: FileSource) -> dict[str, Any]:
+    """What a .vrc file says about itself, without decoding it.
+
+    Args:
+        data: its contents, its path, or a binary stream.
+
+    Raises:
+        FormatError: it is not a sound .vrc file.
+        ArgumentError: it is nothing that could be a file.
+    """
     from vrcodec.bitstream.container import describe
+    from vrcodec.codec.sources import as_bytes
 
-    return describe(data)
+    return describe(as_bytes(data))
 
 
-@functools.cache
-def _shared_codec() -> Codec:
+class _Loading:
+    """One thread at a time loads a model; a forked child begins anew."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self.lock = threading.Lock()
+
+
+_loading = _Loading()
+
+
+def _shared_codec(weights: str | Path | None, device: str, threads: int | None) -> Codec:
+    with _loading.lock:
+        return _load_codec(weights, device, threads)
+
+
+@functools.lru_cache(_SHARED)
+def _load_codec(weights: str | Path | None, device: str, threads: int | None) -> Codec:
     from vrcodec.codec.codec import Codec
 
-    return Codec()
+    return Codec(weights, device, threads=threads)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Codec":
-        from vrcodec.codec.codec import Codec
+    if name in _LAZY:
+        import importlib
 
-        return Codec
-    if name == "load_model":
-        from vrcodec.model.loading import load_model
-
-        return load_model
+        return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return ["__version__", *__all__]

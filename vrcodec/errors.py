@@ -46,6 +46,10 @@ class DialError(VrcodecError, ValueError):
     """The weights have no such dial, or it has no such position."""
 
 
+class ArgumentError(VrcodecError, ValueError):
+    """A caller passed something of a wrong kind; the text says what to pass."""
+
+
 class TargetError(VrcodecError):
     """No quality reaches the size or the fidelity that was asked for."""
 

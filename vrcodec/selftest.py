@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from vrcodec.bitstream.container import unpack
-from vrcodec.codec.codec import Codec, Latents
+from vrcodec.codec.codec import Codec
+from vrcodec.codec.latents import Latents
 from vrcodec.errors import VrcodecError
 from vrcodec.files import read_bytes
 
@@ -59,7 +60,7 @@ def check(device: str) -> list[str]:
     wrong = []
     for name, recorded in GOLDEN.items():
         try:
-            digest = symbols_digest(codec.read_latents(unpack(read_bytes(folder / name))))
+            digest = symbols_digest(codec.pipeline.read_latents(unpack(read_bytes(folder / name))))
         except VrcodecError as error:
             wrong.append(f"{device}: {name}: {error}")
         else:

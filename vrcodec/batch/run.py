@@ -39,8 +39,10 @@ from vrcodec.batch import marks as provenance
 from vrcodec.batch import storage
 from vrcodec.batch.marks import Mark
 from vrcodec.bitstream import container
-from vrcodec.bitstream.container import CONDITIONING_ONE, Extra
-from vrcodec.codec.targets import MAX_ENCODES, Target, quality_for_total
+from vrcodec.bitstream.container import Extra
+from vrcodec.codec.settings import EncodeSettings, Target
+from vrcodec.codec.targets import MAX_ENCODES, quality_for_total
+from vrcodec.conditional.dials import ONE
 from vrcodec.errors import VrcodecError, WeightsError, naming
 from vrcodec.files import os_error_text, remove_temporaries
 
@@ -196,9 +198,8 @@ class Encoding:
         weights, device, max_pixels: as for `Codec`.
         weights_id: of those weights.
         choice: a quality or a target.
-        best_effort: as for `rate_control.encode_to_target`.
-        strip, effort: as for `Codec.encode`.
-        second: as for `Codec.second`, if the weights have one.
+        best_effort, strip, effort: as for `EncodeSettings`.
+        second: position of the dial ms-ssim-weight, if the weights have one.
         total: what `choice`, then a quality, was found for; see `fit_total`.
         trial: whether results are measured only, and not written.
     """
@@ -215,6 +216,14 @@ class Encoding:
     total: Total | None = None
     trial: bool = False
 
+    @property
+    def how(self) -> EncodeSettings:
+        """How each picture is coded."""
+        target = self.choice if isinstance(self.choice, Target) else None
+        quality = None if isinstance(self.choice, Target) else self.choice
+        dials = {} if self.second is None else {"ms-ssim-weight": self.second}
+        return EncodeSettings.of(quality, dials, target, self.best_effort, self.effort, self.strip)
+
     @functools.cached_property
     def digest(self) -> bytes:
         """Digest of all settings that decide about the results, 8 bytes."""
@@ -223,7 +232,7 @@ class Encoding:
         elif isinstance(self.choice, Target):
             choice = [self.choice.measure.value, self.choice.value, self.best_effort]
         else:
-            choice = ["quality", round(self.choice * CONDITIONING_ONE)]
+            choice = ["quality", round(self.choice * ONE)]
         second = {} if self.second is None else {"second": self.second}
         return provenance.settings_digest(
             {
@@ -254,38 +263,18 @@ class Encoding:
             picture = pictures.to_coded(image, self.strip)
         mark = Mark(provenance.source_digest(source), self.digest).pack()
         picture = dataclasses.replace(picture, extras=picture.extras | {Extra.SOURCE: mark})
-        alone = self.effort or isinstance(self.choice, Target)
-        return Prepared(
-            name,
-            picture,
-            (image.size, picture.grey),
-            1 if alone else codec.batch_size(*image.size),
-        )
+        room = codec.batch_size(*image.size, self.how)
+        return Prepared(name, picture, (image.size, picture.grey), room)
 
     def make(self, codec: Codec, together: Sequence[Prepared]) -> list[Made]:
         """The results of what was prepared, and notes about each."""
-        from vrcodec.codec.targets import encode_to_target
-
         pictures = [prepared.content for prepared in together]
         with naming(together[0].name):
-            if not isinstance(self.choice, Target):
-                values = codec.conditioning(self.choice)
-                files = (
-                    [codec.encode_picture(picture, values, self.effort) for picture in pictures]
-                    if self.effort
-                    else codec.encode_pictures(pictures, values)
-                )
-                return [
-                    (data, picture.notes) for data, picture in zip(files, pictures, strict=True)
-                ]
-            made: list[Made] = []
-            for picture in pictures:
-                result = encode_to_target(
-                    codec, picture, self.choice, self.best_effort, self.effort
-                )
-                missed = () if result.reached else (f"{self.choice} is out of reach",)
-                made.append((result.data, picture.notes + missed))
-            return made
+            made = codec.encode_pictures(pictures, self.how)
+        return [
+            (one.data, picture.notes + (() if one.reached else (f"{self.choice} is out of reach",)))
+            for one, picture in zip(made, pictures, strict=True)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -778,19 +767,14 @@ def _codec(settings: Settings) -> Codec:
     codec = _load_codec(settings.weights, settings.device, settings.max_pixels)
     if isinstance(settings, Encoding) and codec.weights_id != settings.weights_id:
         raise WeightsError(f"a worker has weights {codec.weights_id}, not {settings.weights_id}")
-    if isinstance(settings, Encoding) and settings.second is not None:
-        codec.second = settings.second
     return codec
 
 
 @functools.lru_cache(1)
 def _load_codec(weights: Path | None, device: str, max_pixels: int) -> Codec:
-    import torch
-
     from vrcodec.codec.codec import Codec
 
-    torch.set_num_threads(1)
-    return Codec(weights, device, max_pixels)
+    return Codec(weights, device, max_pixels, threads=1)
 
 
 def _failed(task: Task, error: Exception) -> Row:

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from vrcodec.bitstream.grid import Grid
+from vrcodec.conditional.dials import MAX_DIALS, Conditioning
 from vrcodec.errors import (
     CorruptError,
     FormatError,
@@ -32,11 +34,6 @@ VERSION = 1
 MAX_WIDTH = 1 << 17
 """Sections are whole rows of latents: this bounds the memory that one needs."""
 MAX_HEIGHT = 1 << 24
-MAX_COEFFICIENTS = 8
-CONDITIONING_ONE = 1 << 15
-"""Conditioning value of quality 1."""
-SECTION_POSITIONS = 8192
-"""Latent positions in one y section, about: it is cut at whole rows."""
 CHECKSUM_BYTES = 4
 CRC_START = 0xFFFF
 CRC_PERIOD = (1 << 15) - 1
@@ -68,7 +65,7 @@ class Header:
     Attributes:
         width, height: pixels.
         weights_id: six hex digits, the start of the hash of the weights it was made with.
-        conditioning: header values of the conditioning vector, 0 to CONDITIONING_ONE.
+        conditioning: where on its dials the picture is coded.
         grey: the source was grey, and the decoder gives a grey picture.
         sixteen_bit: the source had more than 8 bits per sample (it was coded at 8).
     """
@@ -76,48 +73,42 @@ class Header:
     width: int
     height: int
     weights_id: str
-    conditioning: tuple[int, ...]
+    conditioning: Conditioning
     grey: bool = False
     sixteen_bit: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.width <= MAX_WIDTH and 0 < self.height <= MAX_HEIGHT):
             raise CorruptError(f"impossible size {self.width}x{self.height}")
-        if not 0 < len(self.conditioning) <= MAX_COEFFICIENTS:
-            raise CorruptError(f"{len(self.conditioning)} conditioning values")
-        if any(not 0 <= value <= CONDITIONING_ONE for value in self.conditioning):
-            raise CorruptError("conditioning value out of range")
 
     @property
     def quality(self) -> float:
-        """Position of the first loss coefficient on the dial, 0 to 1."""
-        return self.conditioning[0] / CONDITIONING_ONE
+        """Position on the first dial, 0 to 1."""
+        return self.conditioning.quality
+
+    @property
+    def grid(self) -> Grid:
+        """Where its latents are."""
+        return Grid(self.width, self.height)
 
     @property
     def latent_size(self) -> tuple[int, int]:
         """Rows and columns of y's grid: one position per 16x16 pixels."""
-        return -(-self.height // 16), -(-self.width // 16)
+        return self.grid.latent_size
 
     @property
     def hyper_size(self) -> tuple[int, int]:
         """Rows and columns of z's grid."""
-        rows, columns = self.latent_size
-        return -(-rows // 4), -(-columns // 4)
-
-    @property
-    def section_rows(self) -> int:
-        """Latent rows in every y section but the last, which may have fewer."""
-        return max(1, SECTION_POSITIONS // self.latent_size[1])
+        return self.grid.hyper_size
 
     @property
     def section_count(self) -> int:
-        return -(-self.latent_size[0] // self.section_rows)
+        return self.grid.section_count
 
     @property
     def sections(self) -> list[tuple[int, int]]:
         """First and last-plus-one latent row of every y section."""
-        rows, height = self.latent_size[0], self.section_rows
-        return [(top, min(top + height, rows)) for top in range(0, rows, height)]
+        return self.grid.sections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,12 +165,14 @@ def pack(stream: Stream) -> bytes:
     if len(stream.y) != header.section_count:
         raise ValueError(f"{len(stream.y)} y sections, not {header.section_count}")
     flags = _Flag.GREY * header.grey | _Flag.SIXTEEN_BIT * header.sixteen_bit
-    flags |= _Flag.EXTRAS * bool(stream.extras) | _Flag.VECTOR * (len(header.conditioning) > 1)
+    flags |= _Flag.EXTRAS * bool(stream.extras) | _Flag.VECTOR * (
+        len(header.conditioning.values) > 1
+    )
     parts = [MAGIC, bytes([VERSION << 4 | flags]), bytes.fromhex(header.weights_id)]
     parts += [_varint(header.width), _varint(header.height)]
     if flags & _Flag.VECTOR:
-        parts.append(bytes([len(header.conditioning)]))
-    parts += [struct.pack(">H", value) for value in header.conditioning]
+        parts.append(bytes([len(header.conditioning.values)]))
+    parts += [struct.pack(">H", value) for value in header.conditioning.values]
     if stream.extras:
         for tag, body in sorted(stream.extras.items()):
             parts += [bytes([tag]), _varint(len(body))]
@@ -232,7 +225,7 @@ def describe(data: bytes) -> dict[str, Any]:
         "width": header.width,
         "height": header.height,
         "quality": header.quality,
-        "conditioning": list(header.conditioning),
+        "conditioning": list(header.conditioning.values),
         "weights_id": header.weights_id,
         "grey": header.grey,
         "sixteen_bit": header.sixteen_bit,
@@ -258,9 +251,13 @@ class _Layout:
         weights_id = reader.take(3).hex()
         width, height = reader.varint(), reader.varint()
         count = reader.byte() if flags & _Flag.VECTOR else 1
-        if flags & _Flag.VECTOR and not 1 < count <= MAX_COEFFICIENTS:
+        if flags & _Flag.VECTOR and not 1 < count <= MAX_DIALS:
             raise CorruptError(f"{count} conditioning values")
-        conditioning = struct.unpack(f">{count}H", reader.take(2 * count))
+        values = struct.unpack(f">{count}H", reader.take(2 * count))
+        try:
+            conditioning = Conditioning(values)
+        except ValueError as error:
+            raise CorruptError(str(error)) from None
         self.header = Header(
             width,
             height,

@@ -74,6 +74,7 @@ def bench(
     options = ["--device", device, *(["--weights", str(weights)] if weights else [])]
     for count in counts:
         torch.set_num_threads(count)
+        codec = Codec(weights, device, threads=count)
         with naming(results["picture"]):
             run = {"threads": count, **measure.warm(codec, data, quality, repeat)}
         run["matrix_gflops"] = measure.matrix_product(codec.device, repeat)

@@ -240,7 +240,7 @@ def codec_loader(
         try:
             codec = Codec(weights, device, max_pixels or MAX_PIXELS)
             if second is not None:
-                codec.second = second
+                codec.dials.conditioning({"ms-ssim-weight": second})
             return codec
         except VrcodecError as error:
             raise click.ClickException(str(error)) from error

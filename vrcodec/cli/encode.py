@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vrcodec.codec.codec import Codec
-    from vrcodec.codec.targets import Target
+    from vrcodec.codec.settings import EncodeSettings, Target
 
 DEFAULT_QUALITY = 0.5
 
@@ -202,9 +202,17 @@ def encode(
         source = sys.stdin.buffer if job.source == "-" else Path(job.source)
         return pictures.open_picture(source, job.name, max_pixels or pictures.MAX_PIXELS)
 
+    def settings_of(choice: float | Target, effort: int = effort) -> EncodeSettings:
+        from vrcodec.codec.settings import EncodeSettings, Target
+
+        dials = {} if ms_ssim_weight is None else {"ms-ssim-weight": ms_ssim_weight}
+        if isinstance(choice, Target):
+            return EncodeSettings.of(None, dials, choice, best_effort, effort, strip)
+        return EncodeSettings.of(choice, dials, None, best_effort, effort, strip)
+
     if target_total:
         choice = _common_quality(
-            jobs, open_input, codec, target_total, best_effort, strip, effort, overwrite
+            jobs, open_input, codec, target_total, best_effort, settings_of, effort, overwrite
         )
 
     def work(job: common.Job) -> dict[str, Any]:
@@ -214,20 +222,14 @@ def encode(
         for note in pictures.notes(image):
             common.say(f"{job.name}: {note}", err=True)
         with naming(job.name):
-            if isinstance(choice, float):
-                data, chosen, reached = codec().encode(image, choice, strip, effort), choice, True
-            else:
-                from vrcodec.codec.targets import encode_to_target
-
-                picture = pictures.to_coded(image, strip)
-                result = encode_to_target(codec(), picture, choice, best_effort, effort)
-                data, chosen, reached = result.data, result.quality, result.reached
-        if not reached:
+            picture = pictures.to_coded(image, strip)
+            (made,) = codec().encode_pictures([picture], settings_of(choice))
+        if not made.reached:
             common.say(f"{job.name}: {target} is out of reach", err=True)
-        job.write(data, overwrite, preserve)
-        facts = container.describe(data)
+        job.write(made.data, overwrite, preserve)
+        facts = container.describe(made.data)
         return {key: facts[key] for key in ("bytes", "width", "height", "bpp")} | {
-            "quality": chosen
+            "quality": made.conditioning.quality if target else choice
         }
 
     def line(facts: dict[str, Any]) -> str:
@@ -253,7 +255,7 @@ def _target(
         raise click.UsageError("--best-effort is about a target, and there is none")
     if not given:
         return None
-    from vrcodec.codec.targets import Measure, Target
+    from vrcodec.codec.settings import Measure, Target
 
     ((name, value),) = given.items()
     return Target(Measure(name), value)
@@ -265,7 +267,7 @@ def _common_quality(
     codec: Callable[[], Codec],
     total: int,
     best_effort: bool,
-    strip: bool,
+    settings_of: Callable[[float, int], EncodeSettings],
     effort: int,
     overwrite: bool,
 ) -> float:
@@ -281,7 +283,7 @@ def _common_quality(
                 with contextlib.suppress(VrcodecError):
                     if job.target != "-":
                         check_target(Path(job.target), overwrite)
-                    size += len(codec().encode(open_input(job), quality, strip, effort))
+                    size += len(codec().encode(open_input(job), settings_of(quality, effort)))
             return size
 
         return size_at

@@ -179,11 +179,11 @@ def evaluate(
 
     import torch
 
-    from vrcodec.codec.codec import select_device
     from vrcodec.evaluation.evaluate import prepare
     from vrcodec.evaluation.machine import LoadWatch
     from vrcodec.evaluation.rate_distortion import DIAL
     from vrcodec.evaluation.work import Setup
+    from vrcodec.model.loading import select_device
     from vrcodec.pictures import MAX_PIXELS
 
     setup = Setup(

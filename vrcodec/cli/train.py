@@ -197,9 +197,9 @@ def _train(
     config: Path | None,
     options: dict[str, Any],
 ) -> bool:
-    from vrcodec.codec.codec import select_device
     from vrcodec.evaluation.bjontegaard import bd_rate
     from vrcodec.model.config import ModelConfig
+    from vrcodec.model.loading import select_device
     from vrcodec.training.loop import TrainingOptions
     from vrcodec.training.run import INITIAL, WEIGHTS, run_training, validate
 

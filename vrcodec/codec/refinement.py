@@ -24,19 +24,19 @@ has to be exact.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vrcodec.bitstream.tables import TableSet
+from vrcodec.codec.networks import At, Search
+from vrcodec.conditional.film import Condition
 from vrcodec.model.linear_basis import PIXEL_GAIN
 from vrcodec.model.network import CompressionModel
 
 STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 40, 60)
 """Gradient steps of every effort."""
-MAX_EFFORT = len(STEPS) - 1
 RATE = (0.3, 0.05)
 """Share of a Newton step that targets move by, at first and at last."""
 LEAK = 0.1
@@ -44,26 +44,13 @@ LEAK = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
-    """How latents are looked for.
-
-    Attributes:
-        steps: number of gradient steps.
-        price: bits that a squared error of 1, in 8-bit levels, summed over samples, is worth.
-    """
-
-    steps: int
-    price: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """A part of a picture as it is refined.
+class Part:
+    """A `networks.Window` on a device.
 
     Attributes:
         pixels: (1, 3, H, W) in [0, 1], what y stands for; beyond the picture's end left out.
         y: (1, 768, h, w) in deviations, from the analysis.
-        z: integers (hyper, ...).
+        z: integers (1, hyper, ...).
         at: the rows and columns where y lies on four times z's grid.
         indexes: (1, 768, h, w) int64, the table of every symbol.
         free: (h, w), where latents may change.
@@ -72,7 +59,7 @@ class Window:
     pixels: Tensor
     y: Tensor
     z: Tensor
-    at: tuple[slice, slice]
+    at: At
     indexes: Tensor
     free: Tensor
 
@@ -98,26 +85,23 @@ class SymbolCosts:
 def refine(
     model: CompressionModel,
     costs: SymbolCosts,
-    window: Window,
-    conditioning: Tensor,
+    part: Part,
+    condition: Condition,
     search: Search,
+    dtype: torch.dtype,
 ) -> Tensor:
-    """Latents (1, 768, h, w) to be quantised instead of `window.y`, for a lower J.
+    """Latents (1, 768, h, w) to be quantised instead of `part.y`, for a lower J.
 
     Args:
-        conditioning: (1, K).
+        dtype: what gradients are computed in; symbols come from float32 means all the same.
     """
-    price, steps = search.price, search.steps
+    price, steps, steps_at = search.price, STEPS[search.effort], condition.step
     with torch.no_grad():
-        embedding, step = model.conditioning(conditioning), model.step(conditioning)
-        features = model.mean_path(window.z[None].float(), embedding)
-        features = features[..., window.at[0], window.at[1]]
-    steps_at = step[..., None, None]
+        features = model.features(part.z, condition, part.at)
     # The second derivative of price x error, were the synthesis its DCT alone.
     deviation = model.basis.deviation16[:, None, None]
     curvature = 2 * price * (255 / PIXEL_GAIN * steps_at * deviation).square()
-    error = functools.partial(_error, model, window.pixels, embedding=embedding, step=step)
-    targets, best, lowest = window.y, window.y, float("inf")
+    targets, best, lowest = part.y, part.y, float("inf")
     for number in range(steps + 1):
 
         def decide(
@@ -131,38 +115,39 @@ def refine(
             nearest = torch.round(exact)
             if plain:
                 return nearest
-            low, tables = torch.floor(exact), window.indexes[:, channels]
+            low, tables = torch.floor(exact), part.indexes[:, channels]
             half = curvature[:, channels] / 2
             low_cost = costs(low, tables) + half * (exact - low).square()
             high_cost = costs(low + 1, tables) + half * (low + 1 - exact).square()
-            return torch.where(window.free, low + (high_cost < low_cost), nearest)
+            return torch.where(part.free, low + (high_cost < low_cost), nearest)
 
         with torch.no_grad():
-            y_hat, _, symbols = model.passes(features, conditioning, embedding, decide)
-            bits = costs(symbols, window.indexes).sum()
-        y_hat.requires_grad_()
-        squared = error(y_hat)
+            y_hat, _, symbols = model.passes(features, condition, decide)
+            bits = costs(symbols, part.indexes).sum()
+        with torch.enable_grad():
+            y_hat.requires_grad_()
+            squared = _squared_error(model, part.pixels, y_hat, condition, dtype)
+            cost = price * squared
         total = float(bits + price * squared.detach())
         if total < lowest:
             # Before any step the analysis' own latents are what gives these symbols.
-            lowest, best = total, y_hat.detach() if number else window.y
+            lowest, best = total, y_hat.detach() if number else part.y
         if number == steps:
             break
-        (gradient,) = torch.autograd.grad(price * squared, y_hat)
+        (gradient,) = torch.autograd.grad(cost, y_hat)
         y_hat = y_hat.detach()
         rate = RATE[0] * (RATE[1] / RATE[0]) ** (number / steps)
         newton = gradient * steps_at.square() / curvature
         moved = targets - rate * newton + LEAK * (y_hat - targets)
-        targets = torch.where(window.free, moved, window.y)
-    return torch.where(window.free, best, window.y)
+        targets = torch.where(part.free, moved, part.y)
+    return torch.where(part.free, best, part.y)
 
 
-def _error(
-    model: CompressionModel, pixels: Tensor, y_hat: Tensor, *, embedding: Tensor, step: Tensor
+def _squared_error(
+    model: CompressionModel, pixels: Tensor, y_hat: Tensor, condition: Condition, dtype: torch.dtype
 ) -> Tensor:
     """Sum of squared errors, in 8-bit levels, of the picture that latents decode to."""
     height, width = pixels.shape[-2:]
-    # A gradient needs no exactness; the symbols come from float32 means all the same.
-    with torch.autocast(y_hat.device.type, torch.bfloat16):
-        x_hat = model.synthesis(y_hat, embedding, step, model.basis)
+    with torch.autocast(y_hat.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        x_hat = model.synthesis(y_hat, condition, model.basis)
     return (255 * (x_hat[..., :height, :width].float() - pixels)).square().sum()

@@ -11,9 +11,11 @@ import enum
 import hashlib
 import json
 import math
+import sys
+from collections.abc import Mapping
 
 from vrcodec.conditional.dials import QUALITY, Conditioning, Dials
-from vrcodec.errors import TargetError
+from vrcodec.errors import ArgumentError, TargetError
 
 MAX_EFFORT = 9
 DEFAULT_QUALITY = 0.5
@@ -56,7 +58,12 @@ class Target:
     value: float
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
+        try:
+            finite = math.isfinite(self.value)
+        except OverflowError:  # an integer beyond all floats
+            object.__setattr__(self, "value", sys.float_info.max)
+            return
+        if not finite:
             raise TargetError(f"a target of {self.value} cannot be reached")
 
     def __str__(self) -> str:
@@ -83,8 +90,35 @@ class EncodeSettings:
 
     def __post_init__(self) -> None:
         if self.effort not in range(MAX_EFFORT + 1):
-            raise ValueError(f"effort {self.effort} is not one of 0 to {MAX_EFFORT}")
+            raise ArgumentError(f"effort {self.effort} is not one of 0 to {MAX_EFFORT}")
         object.__setattr__(self, "dials", tuple(sorted(self.dials)))
+
+    @classmethod
+    def of(
+        cls,
+        quality: float | None = None,
+        dials: Mapping[str, float] | None = None,
+        target: Target | None = None,
+        best_effort: bool = False,
+        effort: int = 0,
+        strip: bool = False,
+    ) -> EncodeSettings:
+        """The settings that these keywords say.
+
+        Raises:
+            ArgumentError: one is not of its kind, or quality and target exclude each other.
+        """
+        chosen = dict(dials or {})
+        if quality is not None:
+            chosen[QUALITY] = quality
+        for name, position in chosen.items():
+            if isinstance(position, bool) or not isinstance(position, (int, float)):
+                raise ArgumentError(f"{name} is a number from 0 to 1, not {position!r}")
+        if target is not None and not isinstance(target, Target):
+            raise ArgumentError(f"a target is a Target(Measure, value), not {target!r}")
+        if target is not None and QUALITY in chosen:
+            raise ArgumentError("a quality and a target exclude each other")
+        return cls(tuple(chosen.items()), target, best_effort, effort, strip)
 
     def at_quality(self, position: float) -> EncodeSettings:
         """The same with a quality instead of a target."""

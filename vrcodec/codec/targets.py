@@ -1,28 +1,32 @@
-"""Targets instead of a quality: file size, bits per pixel, PSNR or MS-SSIM.
+"""Targets instead of a quality: file size, bits per pixel, or fidelity. Pure search. No torch here.
 
-The dial is searched on its integer conditioning value, where the logarithm of the size and both
-fidelities in dB are close to straight lines, so that a few secant steps are enough. Nothing is
-estimated: every step makes the real file (entropy coding is a small part of the work), and for a
-fidelity decodes it, so what is promised holds for the bytes that are returned.
+The dial is searched on its header values, where the logarithm of the size and the fidelities in dB
+are close to straight lines, so that a few secant steps are enough. Nothing is estimated: every
+step makes the real file (entropy coding is a small part of the work), and for a fidelity decodes
+it, so what is promised holds for the bytes that are returned.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vrcodec.bitstream.container import CHECKSUM_BYTES, CONDITIONING_ONE
+from vrcodec.bitstream.container import CHECKSUM_BYTES
+from vrcodec.codec.settings import DEFAULT_QUALITY, Encoded, Measure, Target
+from vrcodec.conditional.dials import ONE, Conditioning
 from vrcodec.errors import TargetError
-from vrcodec.pictures.metrics import MS_SSIM_SIDE, ms_ssim, psnr
-
-if TYPE_CHECKING:
-    from vrcodec.codec.codec import Codec
-    from vrcodec.pictures import CodedPicture
+from vrcodec.pictures.metrics import (
+    MS_SSIM_SIDE,
+    SSIMULACRA2_SIDE,
+    has_ssimulacra2,
+    ms_ssim,
+    psnr,
+    ssimulacra2,
+)
 
 MAX_ENCODES = 8
 """Files made for one picture, at most."""
@@ -30,103 +34,243 @@ MAX_CORRECTIONS = 4
 """Files made with effort for one picture, at most, once the quality without it is known."""
 SIZE_SLACK = 0.005
 """A file this share under its limit is taken as the largest that fits."""
-FIDELITY_SLACK = 0.1
-"""A picture this many dB over its target is taken as the smallest that reaches it."""
-RATE_SLOPE = 3.3 / CONDITIONING_ONE
-"""Expected rise of the logarithm of a file's size per position on the dial."""
+RATE_SLOPE = 3.3
+"""Expected rise of the logarithm of a file's size over the dial."""
+_BPP_AT_ZERO = 0.1
+_LARGEST_SIZE = 1 << 62
+_PRICE_REACH = 1 / 20
+"""How far to either side on the dial the price of an error is measured."""
 
-
-class Measure(enum.Enum):
-    """What a target is about; the value is its option's name."""
-
-    SIZE = "size"
-    BPP = "bpp"
-    PSNR = "psnr"
-    MS_SSIM = "ms-ssim"
-
-    @property
-    def is_rate(self) -> bool:
-        """Whether the target is a limit of the file's size."""
-        return self in {Measure.SIZE, Measure.BPP}
+Encode = Callable[[Conditioning], bytes]
+"""Makes the file of a picture."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
-    """What a file has to keep to.
+class _Fidelity:
+    """How a fidelity goes along the dial, for an ordinary photograph: in its own unit, or dB.
 
-    Attributes:
-        measure: of the size, never exceeded, or of the fidelity, always reached.
-        value: bytes, bits per pixel of the whole file, dB, or MS-SSIM below 1.
+    A picture that is over its target by no more than `slack` is taken as the smallest.
     """
 
-    measure: Measure
-    value: float
-
-    def __str__(self) -> str:
-        return _UNITS[self.measure].format(self.value)
+    at_zero: float
+    rise: float
+    slack: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """A file made for a target.
-
-    Attributes:
-        data: contents of the .vrc file.
-        quality: where on the dial it is, 0 to 1.
-        achieved: what the target measures, of this file.
-        reached: False only for the nearest end of the dial, with `best_effort`.
-        encodes: how often the picture was coded, with any effort.
-    """
-
-    data: bytes
-    quality: float
-    achieved: float
-    reached: bool
-    encodes: int
-
-
-_UNITS = {
-    Measure.SIZE: "{:,.0f} bytes",
-    Measure.BPP: "{:.4g} bpp",
-    Measure.PSNR: "{:.2f} dB",
-    Measure.MS_SSIM: "MS-SSIM {:.4f}",
+_FIDELITIES = {
+    Measure.PSNR: _Fidelity(28.0, 16.0, 0.1),
+    Measure.MS_SSIM: _Fidelity(10.0, 16.0, 0.1),
+    Measure.SSIMULACRA2: _Fidelity(20.0, 70.0, 0.4),
 }
-_DECIBELS_AT_ZERO = {Measure.PSNR: 28.0, Measure.MS_SSIM: 10.0}
-"""Fidelity of an ordinary photograph at quality 0, from where the search starts."""
 
 
-def encode_to_target(
-    codec: Codec,
-    picture: CodedPicture,
-    target: Target,
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """A target as the limit of a level that rises with the position on the dial.
+
+    Attributes:
+        target: what it is about.
+        level: of a file, and of what the target measures of it.
+        limit, enough: the level's limit, and from where on it is near enough.
+        start: the position to look at first, 0 to ONE.
+        slope: expected rise of the level over the dial.
+        reversed: positions are counted from quality 1 downwards.
+    """
+
+    target: Target
+    level: Callable[[bytes, float], float]
+    limit: float
+    enough: float
+    start: int
+    slope: float
+    reversed: bool
+
+    def conditioning(self, position: int, others: Conditioning) -> Conditioning:
+        """Where a position is; the other dials as given."""
+        return others.at_quality(ONE - position if self.reversed else position)
+
+    @classmethod
+    def of(cls, target: Target, pixels: int, fixed: int) -> Goal:
+        """The goal of a target.
+
+        Args:
+            pixels: of the picture, width x height.
+            fixed: bytes of the file that do not depend on the quality.
+        """
+        if target.measure.is_rate:
+            return cls._of_rate(target, pixels, fixed + CHECKSUM_BYTES)
+        about = _FIDELITIES[target.measure]
+        scale = _decibels if target.measure is Measure.MS_SSIM else float
+        wanted = scale(target.value)
+        start = ONE - _kept((wanted - about.at_zero) / about.rise)
+
+        def level(_: bytes, achieved: float) -> float:
+            return -scale(achieved)
+
+        return cls(target, level, -wanted, -wanted - about.slack, start, about.rise, True)
+
+    @classmethod
+    def _of_rate(cls, target: Target, pixels: int, fixed: int) -> Goal:
+        """On the logarithm of what depends on the quality."""
+        unit = pixels / 8 if target.measure is Measure.BPP else 1
+        limit = math.floor(min(target.value * unit, _LARGEST_SIZE))
+
+        def logarithm(size: float) -> float:
+            return math.log(max(1.0, size - fixed))
+
+        def level(data: bytes, _: float) -> float:
+            return logarithm(len(data))
+
+        if limit <= fixed:
+            return cls(target, level, -math.inf, -math.inf, 0, RATE_SLOPE, False)
+        most, enough = logarithm(limit), logarithm(limit * (1 - SIZE_SLACK))
+        start = _kept((most - math.log(_BPP_AT_ZERO * pixels / 8)) / RATE_SLOPE)
+        return cls(target, level, most, enough, start, RATE_SLOPE, False)
+
+
+def _kept(position: float) -> int:
+    """Header value of a position, brought into the dial."""
+    return round(min(max(position, 0.0), 1.0) * ONE)
+
+
+def _decibels(similarity: float) -> float:
+    return -10 * math.log10(max(1e-10, 1 - similarity))
+
+
+def fidelity(measure: Measure, pixels: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
+    """What a target of fidelity measures, of two RGB pictures (H, W, 3), alpha left out.
+
+    Raises:
+        TargetError: it is not defined for so small a picture, or its package is not installed.
+    """
+    if measure is Measure.PSNR:
+        return psnr(pixels, decoded)
+    if measure is Measure.SSIMULACRA2:
+        if not has_ssimulacra2():
+            raise TargetError("SSIMULACRA2 needs the package ssimulacra2, which is not installed")
+        value = ssimulacra2(pixels, decoded)
+        if value is None:
+            raise TargetError(f"SSIMULACRA2 needs at least {SSIMULACRA2_SIDE} pixels on each side")
+        return value
+    similarity = ms_ssim(pixels, decoded)
+    if similarity is None:
+        raise TargetError(f"MS-SSIM needs more than {MS_SSIM_SIDE} pixels on each side")
+    return similarity
+
+
+def achieved(
+    measure: Measure,
+    data: bytes,
+    pixels: NDArray[np.uint8],
+    decode: Callable[[bytes], NDArray[np.uint8]],
+) -> float:
+    """What a target measures, of a file that was made of pixels (H, W, 3).
+
+    Args:
+        decode: gives the pixels that a file shows, where they are needed.
+
+    Raises:
+        TargetError: as `fidelity`.
+    """
+    if measure is Measure.SIZE:
+        return len(data)
+    if measure is Measure.BPP:
+        return 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
+    return fidelity(measure, pixels, decode(data))
+
+
+def encode_to_goal(
+    goal: Goal,
+    others: Conditioning,
+    encode: Encode,
+    achieved: Callable[[bytes], float],
     best_effort: bool = False,
-    effort: int = 0,
-) -> Result:
+    refined: Encode | None = None,
+) -> Encoded:
     """Code a picture at the largest quality within a size, or at the smallest of a fidelity.
 
     A size is met from below, to within `SIZE_SLACK` where the file is not so small that a byte is
-    more; a fidelity from above, to within `FIDELITY_SLACK`. Where already quality 1 fits in the
-    size, or quality 0 has the fidelity, that is the result. Fidelity is measured on the
-    8-bit RGB pixels that are coded, alpha left out.
+    more; a fidelity from above, to within its slack. Where already quality 1 fits in the size, or
+    quality 0 has the fidelity, that is the result.
 
     Args:
-        codec: the model.
-        picture: from `pictures.to_coded`.
-        target: what to keep to.
+        goal: what to keep to.
+        others: where the dials are; their quality does not matter.
+        encode: makes the file; called at most MAX_ENCODES times.
+        achieved: what the target measures, of a file.
         best_effort: take quality 0 or 1 where the target cannot be reached.
-        effort: of the final file, as for `Codec.encode`. The quality is found without it and then
+        refined: makes the final file, with effort. The quality is found without it and then
             corrected; where that does not keep to the target, the file is one without effort.
 
     Raises:
-        TargetError: it cannot be reached, or MS-SSIM is asked of a picture with a side of 160
-            pixels or fewer.
+        TargetError: it cannot be reached.
     """
-    trials = _SizeTrials if target.measure.is_rate else _FidelityTrials
-    return trials(codec, picture, target, effort).search(best_effort)
+    trials = _Trials(goal, others, encode, achieved, {})
+    position = None
+    if goal.limit > -math.inf:
+        position = largest_within(trials.level, goal.limit, goal.enough, goal.start, goal.slope)
+    if position is None:
+        found = trials.result(0, reached=False)
+        if not best_effort:
+            best = Target(goal.target.measure, found.achieved or 0.0)
+            end = goal.conditioning(0, others).quality
+            raise TargetError(f"{goal.target} cannot be reached: quality {end:.0f} gives {best}")
+        if refined:
+            return _Trials(goal, others, refined, achieved, {}).result(0, reached=False)
+        return found
+    if refined:
+        better = _corrected(goal, position, _Trials(goal, others, refined, achieved, {}))
+        if better:
+            return better
+    return trials.result(position, reached=True)
+
+
+def _corrected(goal: Goal, position: int, trials: _Trials) -> Encoded | None:
+    """The result nearest to the limit that is within it, looked for from a position on."""
+    found, within = None, -math.inf
+    for _ in range(MAX_CORRECTIONS):
+        level = trials.level(position)
+        if within < level <= goal.limit:
+            found, within = position, level
+        if goal.enough <= level <= goal.limit:
+            break
+        step = round(((goal.limit + goal.enough) / 2 - level) / goal.slope * ONE)
+        ahead = min(max(position + step, 0), ONE)
+        if ahead == position:
+            break
+        position = ahead
+    return None if found is None else trials.result(found, reached=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trials:
+    """Files of one picture by position."""
+
+    goal: Goal
+    others: Conditioning
+    encode: Encode
+    achieved: Callable[[bytes], float]
+    files: dict[int, tuple[bytes, float]]
+
+    def level(self, position: int) -> float:
+        return self.goal.level(*self._file(position))
+
+    def _file(self, position: int) -> tuple[bytes, float]:
+        if position not in self.files:
+            data = self.encode(self.goal.conditioning(position, self.others))
+            self.files[position] = data, self.achieved(data)
+        return self.files[position]
+
+    def result(self, position: int, reached: bool) -> Encoded:
+        data, achieved = self._file(position)
+        return Encoded(data, self.goal.conditioning(position, self.others), reached, achieved)
 
 
 def quality_for_total(
-    measure: Callable[[float], int], limit: int, best_effort: bool, start: float = 0.5
+    measure: Callable[[float], int],
+    limit: int,
+    best_effort: bool,
+    start: float = DEFAULT_QUALITY,
 ) -> tuple[float, bool]:
     """The largest quality at which many files together keep within a size, nearly.
 
@@ -144,26 +288,50 @@ def quality_for_total(
         TargetError: it cannot be.
     """
     sizes: dict[int, int] = {}
+    limit = min(limit, _LARGEST_SIZE)
 
     def level(position: int) -> float:
-        sizes[position] = measure(position / CONDITIONING_ONE)
+        sizes[position] = measure(position / ONE)
         return math.log(max(1, sizes[position]))
 
     position = largest_within(
         level,
         math.log(limit),
         math.log(limit * (1 - SIZE_SLACK)),
-        round(start * CONDITIONING_ONE),
+        round(start * ONE),
         RATE_SLOPE,
     )
     if position is not None:
-        return position / CONDITIONING_ONE, True
+        return position / ONE, True
     if best_effort:
         return 0.0, False
     raise TargetError(
-        f"{limit:,} bytes in all cannot be reached: quality 0 gives {sizes[0]:,} bytes "
-        "(--best-effort takes that)"
+        f"{limit:,} bytes in all cannot be reached: quality 0 gives {sizes[0]:,} bytes"
     )
+
+
+def price_of_error(
+    measure: Callable[[Conditioning], tuple[float, float]],
+    conditioning: Conditioning,
+    usual: float,
+) -> float:
+    """What the dial pays, in bits, for one squared error less on a picture.
+
+    The slope of the picture's own rate-distortion curve, measured between a little less and a
+    little more quality, with errors in 8-bit levels. By trading at this price latents improve on
+    the curve; with lambda, the price in training, they would only slide along it wherever the
+    weights' dial is steeper.
+
+    Args:
+        measure: bits of the file at a conditioning, and its sum of squared errors.
+        usual: the price in training, from which this one is not allowed to stray far.
+    """
+    reach, value = round(_PRICE_REACH * ONE), conditioning.values[0]
+    fewer, larger = measure(conditioning.at_quality(value - reach))
+    more, smaller = measure(conditioning.at_quality(value + reach))
+    if more <= fewer or larger <= smaller:
+        return usual
+    return min(max((more - fewer) / (larger - smaller), usual / 4), usual * 4)
 
 
 def largest_within(
@@ -177,12 +345,12 @@ def largest_within(
     """The largest position whose value is within a limit, nearly.
 
     Args:
-        measure: value at a position, 0 to CONDITIONING_ONE; close to straight and rising, but
+        measure: value at a position, 0 to ONE; close to straight and rising, but
             not necessarily everywhere.
         limit: the value that must not be exceeded.
         enough: a position with a value from here to the limit ends the search.
         start: where to look first.
-        slope: the expected rise of the value per position.
+        slope: the expected rise of the value from position 0 to ONE.
         max_calls: how often `measure` may be called, at least 2.
 
     Returns:
@@ -192,20 +360,20 @@ def largest_within(
     below: tuple[int, float] | None = None
     above: tuple[int, float] | None = None
     previous: tuple[int, float] | None = None
-    aim = (limit + enough) / 2
+    aim, slope = (limit + enough) / 2, slope / ONE
     position = start
     for calls_left in reversed(range(max_calls)):
         here = position, measure(position)
         if here[1] <= limit:
             below = here
-            if here[1] >= enough or position == CONDITIONING_ONE:
+            if here[1] >= enough or position == ONE:
                 break
         else:
             above = here
             if position == 0:
                 break
         low = below[0] + 1 if below else 0
-        high = above[0] - 1 if above else CONDITIONING_ONE
+        high = above[0] - 1 if above else ONE
         if low > high:
             break
         rise = _slope(previous, here, slope) if previous else slope
@@ -222,143 +390,3 @@ def largest_within(
 def _slope(a: tuple[int, float], b: tuple[int, float], expected: float) -> float:
     """Rise per position between two points, but not so little that a step would go astray."""
     return max((b[1] - a[1]) / (b[0] - a[0]), expected / 3)
-
-
-class _Trials:
-    """Files of one picture by position on the dial, or on the reversed dial."""
-
-    def __init__(self, codec: Codec, picture: CodedPicture, target: Target, effort: int) -> None:
-        self.codec, self.picture, self.target = codec, picture, target
-        self.effort = effort
-        self.files: dict[tuple[int, int], tuple[bytes, float]] = {}
-
-    def file(self, value: int, effort: int = 0) -> tuple[bytes, float]:
-        """The file at a conditioning value, and its achievement."""
-        if (value, effort) not in self.files:
-            data = self.codec.encode_picture(
-                self.picture, self.codec.conditioning(value / CONDITIONING_ONE), effort
-            )
-            self.files[value, effort] = data, self.achieved(data)
-        return self.files[value, effort]
-
-    def achieved(self, data: bytes) -> float:
-        raise NotImplementedError
-
-    def finish(
-        self,
-        position: int,
-        measure: Callable[[int, int], float],
-        limit: float,
-        enough: float,
-        slope: float,
-    ) -> tuple[int, int]:
-        """Where the result is, position and effort, from what was found without effort.
-
-        Args:
-            measure: value at a position, with an effort.
-            limit, enough, slope: as for `largest_within`.
-        """
-        if not self.effort:
-            return position, 0
-        found = position, 0
-        within = -math.inf
-        for _ in range(MAX_CORRECTIONS):
-            value = measure(position, self.effort)
-            if within < value <= limit:
-                found, within = (position, self.effort), value
-            if enough <= value <= limit:
-                break
-            step = round(((limit + enough) / 2 - value) / slope)
-            ahead = min(max(position + step, 0), CONDITIONING_ONE)
-            if ahead == position:
-                break
-            position = ahead
-        return found
-
-    def result(self, value: int, reached: bool, effort: int = 0) -> Result:
-        data, achieved = self.file(value, effort)
-        return Result(data, value / CONDITIONING_ONE, achieved, reached, len(self.files))
-
-    def unreachable(self, end: int, best_effort: bool) -> Result:
-        result = self.result(end, reached=False)
-        if best_effort:
-            return self.result(end, False, self.effort)
-        best = Target(self.target.measure, result.achieved)
-        raise TargetError(
-            f"{self.target} cannot be reached: quality {result.quality:.0f} gives {best} "
-            "(--best-effort takes that)"
-        )
-
-
-class _SizeTrials(_Trials):
-    """Searches on the logarithm of what depends on the quality: all but the extra sections."""
-
-    _BPP_AT_ZERO, _SLOPE = 0.1, RATE_SLOPE
-
-    def achieved(self, data: bytes) -> float:
-        return 8 * len(data) / self._pixels if self.target.measure is Measure.BPP else len(data)
-
-    @property
-    def _pixels(self) -> int:
-        height, width = self.picture.pixels.shape[:2]
-        return height * width
-
-    def search(self, best_effort: bool) -> Result:
-        limit = self.target.value
-        if self.target.measure is Measure.BPP:
-            limit = limit * self._pixels / 8
-        limit = math.floor(limit)
-        fixed = sum(map(len, self.picture.extras.values())) + CHECKSUM_BYTES
-        if limit <= fixed:
-            return self.unreachable(0, best_effort)
-
-        def level(size: float) -> float:
-            return math.log(max(1.0, size - fixed))
-
-        start: float = (level(limit) - math.log(self._BPP_AT_ZERO * self._pixels / 8)) / self._SLOPE
-
-        def measure(value: int, effort: int = 0) -> float:
-            return level(len(self.file(value, effort)[0]))
-
-        within = level(limit), level(limit * (1 - SIZE_SLACK))
-        start = round(min(max(start, 0.0), CONDITIONING_ONE))
-        value = largest_within(measure, *within, start, self._SLOPE)
-        if value is None:
-            return self.unreachable(0, best_effort)
-        value, effort = self.finish(value, measure, *within, self._SLOPE)
-        return self.result(value, True, effort)
-
-
-class _FidelityTrials(_Trials):
-    """Searches on decibels, from quality 1 down for the last position that does not fall short."""
-
-    _SLOPE = 16 / CONDITIONING_ONE
-
-    def achieved(self, data: bytes) -> float:
-        decoded = np.asarray(self.codec.decode(data).convert("RGB"))
-        if self.target.measure is Measure.PSNR:
-            return psnr(self.picture.pixels, decoded)
-        similarity = ms_ssim(self.picture.pixels, decoded)
-        if similarity is None:
-            raise TargetError(f"MS-SSIM needs more than {MS_SSIM_SIDE} pixels on each side")
-        return similarity
-
-    def _decibels(self, fidelity: float) -> float:
-        if self.target.measure is Measure.PSNR:
-            return fidelity
-        return -10 * math.log10(max(1e-10, 1 - fidelity))
-
-    def search(self, best_effort: bool) -> Result:
-        wanted = self._decibels(self.target.value)
-        start = (wanted - _DECIBELS_AT_ZERO[self.target.measure]) / self._SLOPE
-
-        def measure(position: int, effort: int = 0) -> float:
-            return -self._decibels(self.file(CONDITIONING_ONE - position, effort)[1])
-
-        within = -wanted, -wanted - FIDELITY_SLACK
-        first = CONDITIONING_ONE - round(min(max(start, 0.0), CONDITIONING_ONE))
-        position = largest_within(measure, *within, first, self._SLOPE)
-        if position is None:
-            return self.unreachable(CONDITIONING_ONE, best_effort)
-        position, effort = self.finish(position, measure, *within, self._SLOPE)
-        return self.result(CONDITIONING_ONE - position, True, effort)

@@ -25,7 +25,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vrcodec.model.config import GROUP, ModelConfig
+from vrcodec.bitstream.grid import GROUP
+from vrcodec.model.config import ModelConfig
 
 TILE = 96
 """Latent positions along a side of a tile; a picture of at most TILE x TILE is one tile."""

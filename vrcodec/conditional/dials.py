@@ -20,6 +20,11 @@ from vrcodec.errors import DialError
 
 ONE = 1 << 15
 """Header value of position 1."""
+ANCHORS = 9
+"""Knots, evenly spaced over the dial, of every constant that depends on the conditioning."""
+ANCHOR_BITS = 12
+"""From one knot to the next it is 2^ANCHOR_BITS header values."""
+assert ONE == (ANCHORS - 1) << ANCHOR_BITS
 MAX_DIALS = 8
 QUALITY = "quality"
 """Name of the first dial of every codec: lambda, the weight of distortion against rate."""
@@ -77,6 +82,22 @@ class Conditioning:
         """Position of the first dial."""
         return self.values[0] / ONE
 
+    @property
+    def knots(self) -> tuple[tuple[int, int], ...]:
+        """For every value a knot, from 0 to ANCHORS - 2, and how far it is beyond that knot.
+
+        In header values, 0 to 2^ANCHOR_BITS, so that integers can interpolate exactly.
+        """
+        knots = (min(value >> ANCHOR_BITS, ANCHORS - 2) for value in self.values)
+        return tuple(
+            (knot, value - (knot << ANCHOR_BITS))
+            for knot, value in zip(knots, self.values, strict=True)
+        )
+
+    def bucket(self, count: int) -> int:
+        """In which of so many equal parts of its dial the quality lies, from 0."""
+        return min(self.values[0] * count // ONE, count - 1)
+
     def at_quality(self, value: int) -> Conditioning:
         """The same but for the header value of the quality, which is kept within 0 to ONE."""
         return Conditioning((min(max(value, 0), ONE), *self.values[1:]))
@@ -123,6 +144,14 @@ class Dials:
                 f"they have {', '.join(self.names)}"
             )
         return Conditioning(tuple(values))
+
+    def at(self, quality: float) -> Conditioning:
+        """The conditioning of a quality, with the other dials at their defaults.
+
+        Raises:
+            DialError: it is not in [0, 1].
+        """
+        return self.conditioning({self.names[0]: quality})
 
     def positions(self, conditioning: Conditioning) -> dict[str, float]:
         """Position of every dial by name."""

@@ -9,21 +9,67 @@ logarithm in the range the model was trained on. It enters in two ways:
 * `AnchoredTable`: constants that the bitstream depends on (quantisation steps, biases of
   the scale path, parameters of the prior of z) are piecewise linear between a few anchors,
   because linear interpolation can be done exactly in integers (see `fixed_point.py`).
+
+Everything here takes vectors (B, K), one for a whole picture, or maps (B, K, h, w), one for every
+position; a map of 1 x 1 is a vector. `Condition` holds what follows from one of either kind.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vrcodec.model.config import ANCHORS
+from vrcodec.conditional.dials import ANCHORS
 
 HARMONICS = 4
 
 
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """What networks are told about where on the dials they are, computed once.
+
+    Attributes:
+        vector: (B or 1, K, 1 or h, 1 or w) in [0, 1], the positions on the dials.
+        embedding: (B or 1, film_width, ...), for FiLM.
+        step: (B or 1, channels, ...), quantisation steps of the latents.
+    """
+
+    vector: Tensor
+    embedding: Tensor
+    step: Tensor
+
+
+def as_maps(vectors: Tensor) -> Tensor:
+    """Vectors (B, K) as maps (B, K, 1, 1); maps as they are."""
+    return vectors[..., None, None] if vectors.ndim == 2 else vectors
+
+
+def per_position(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a function of vectors, (N, K) -> (N, C), to vectors or to every position of maps."""
+    if x.ndim == 2:
+        return function(x)
+    count, width, rows, columns = x.shape
+    result = function(x.movedim(1, -1).reshape(-1, width))
+    return result.reshape(count, rows, columns, -1).movedim(-1, 1)
+
+
+def stretched(maps: Tensor, over: Tensor) -> Tensor:
+    """Maps (B, C, h, w) with their nearest values on the grid of another tensor.
+
+    What is the same everywhere, 1 x 1, stays so: it broadcasts.
+    """
+    size = over.shape[-2:]
+    if maps.shape[-2:] in ((1, 1), size):
+        return maps
+    return F.interpolate(maps, size=size, mode="nearest")
+
+
 class ConditioningNet(nn.Module):
-    """Conditioning vectors (B, K) in [0, 1] to embeddings (B, film_width); empty without FiLM."""
+    """Positions (B, K, ...) in [0, 1] to embeddings (B, film_width, ...); empty without FiLM."""
 
     def __init__(self, coefficients: int, width: int) -> None:
         super().__init__()
@@ -36,12 +82,12 @@ class ConditioningNet(nn.Module):
     def forward(self, conditioning: Tensor) -> Tensor:
         if not self.width:
             return conditioning[:, :0]
-        phase = (
-            torch.pi
-            * conditioning[..., None]
-            * torch.arange(1, HARMONICS + 1, device=conditioning.device, dtype=conditioning.dtype)
-        )
-        features = torch.cat([2 * conditioning - 1, torch.cos(phase).flatten(1)], dim=1)
+        return per_position(self._embed, conditioning)
+
+    def _embed(self, vectors: Tensor) -> Tensor:
+        harmonics = torch.arange(1, HARMONICS + 1, device=vectors.device, dtype=vectors.dtype)
+        phase = torch.pi * vectors[..., None] * harmonics
+        features = torch.cat([2 * vectors - 1, torch.cos(phase).flatten(1)], dim=1)
         return F.silu(self.out(F.silu(self.hidden(features))))
 
 
@@ -63,15 +109,21 @@ class ConditionedConv(nn.Module):
             nn.init.zeros_(self.film.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, inputs, h, w), embedding (B or 1, film_width) -> (B, outputs, h, w)."""
+        """x (B, inputs, h, w) -> (B, outputs, h, w).
+
+        Args:
+            embedding: (B or 1, film_width, ...); a map of another size is stretched over x.
+        """
         if self.film is None:
             return F.conv2d(x, self.weight, self.bias)
-        scale, shift = self.film(embedding).chunk(2, dim=1)
-        if len(embedding) == 1:
-            gain = 1 + scale[0]
-            return F.conv2d(x, self.weight * gain[:, None, None, None], self.bias * gain + shift[0])
+        film = per_position(self.film, as_maps(embedding))
+        if film.shape[0] == 1 and film.shape[-2:] == (1, 1):
+            scale, shift = film[0, :, 0, 0].chunk(2)
+            gain = 1 + scale
+            return F.conv2d(x, self.weight * gain[:, None, None, None], self.bias * gain + shift)
         y = F.conv2d(x, self.weight, self.bias)
-        return torch.addcmul(shift[..., None, None], y, 1 + scale[..., None, None])
+        scale, shift = stretched(film, y).chunk(2, dim=1)
+        return torch.addcmul(shift, y, 1 + scale)
 
 
 class AnchoredTable(nn.Module):
@@ -89,8 +141,9 @@ class AnchoredTable(nn.Module):
         return self.values
 
     def forward(self, conditioning: Tensor) -> Tensor:
-        """(B, K) -> (B, channels)."""
-        return interpolate(self.anchors(), conditioning)
+        """(B, K, ...) -> (B, channels, ...)."""
+        anchors = self.anchors()
+        return per_position(lambda vectors: interpolate(anchors, vectors), conditioning)
 
 
 class StepTable(AnchoredTable):

@@ -6,7 +6,6 @@ another codec, and what can be compared are the ratios.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import os
@@ -16,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,86 +24,12 @@ import torch
 from PIL import AvifImagePlugin, Image, features
 
 from vrcodec import files, pictures
-from vrcodec.bitstream import container, range_coder
-from vrcodec.codec import codec as codec_module
+from vrcodec.bitstream import container
 from vrcodec.codec.codec import Codec
+from vrcodec.codec.stages import DECODE_STAGES, ENCODE_STAGES, READ, WRITE, listening, stage
 
 MATRIX = 1024
 AVIF = {"quality": 75, "speed": 6}
-
-Stages = dict[str, list[tuple[Any, str]]]
-
-
-def encode_stages(codec: Codec) -> Stages:
-    """The functions that make up each stage of encoding."""
-    model = codec.model
-    return {
-        "read": [(pictures, "open_picture"), (pictures, "to_coded")],
-        "analysis": [(model, "latents")],
-        "entropy model": [(model, "hyper_symbols"), (model, "symbols"), (codec, "_indexes")],
-        "entropy coding": [
-            (range_coder, "encode"),
-            (container.SymbolsCrc, "update"),
-            (container, "pack"),
-        ],
-        "write": [(files, "write_atomically")],
-    }
-
-
-def decode_stages(codec: Codec) -> Stages:
-    """The functions that make up each stage of decoding; `reconstruct` calls the synthesis."""
-    model = codec.model
-    return {
-        "read": [(files, "read_bytes"), (container, "unpack")],
-        "entropy coding": [(range_coder, "decode"), (container.SymbolsCrc, "update")],
-        "entropy model": [(model, "reconstruct"), (codec, "_indexes")],
-        "synthesis": [(model.synthesis, "forward")],
-        "write": [(pictures, "save_picture"), (files, "write_atomically")],
-    }
-
-
-class Stopwatch:
-    """Time spent in functions, each one's without that of watched ones that it calls."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._device = device
-        self._inner: list[float] = []
-
-    @contextlib.contextmanager
-    def watching(self, stages: Stages) -> Iterator[None]:
-        """Count calls of these functions, until the end of the context."""
-        with contextlib.ExitStack() as stack:
-            for stage, functions in stages.items():
-                for owner, name in functions:
-                    own = name in vars(owner)
-                    original = getattr(owner, name)
-                    setattr(owner, name, self._watched(stage, original))
-                    stack.callback(setattr if own else _delete, owner, name, *([original] * own))
-            yield
-
-    def _watched(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*arguments: Any, **options: Any) -> Any:
-            self._inner.append(0.0)
-            start = self._now()
-            try:
-                return function(*arguments, **options)
-            finally:
-                whole = self._now() - start
-                self.seconds[stage] += whole - self._inner.pop()
-                if self._inner:
-                    self._inner[-1] += whole
-
-        return timed
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
-
-def _delete(owner: Any, name: str) -> None:
-    delattr(owner, name)
 
 
 def warm(codec: Codec, picture: bytes, quality: float, repeat: int) -> dict[str, Any]:
@@ -119,23 +44,30 @@ def warm(codec: Codec, picture: bytes, quality: float, repeat: int) -> dict[str,
         coded, decoded = Path(folder, "a.vrc"), Path(folder, "a.png")
 
         def encode() -> None:
-            image = pictures.open_picture(picture, "picture", codec.max_pixels)
-            files.write_atomically(coded, codec.encode(image, quality), overwrite=True)
+            with stage(READ):
+                image = pictures.open_picture(picture, "picture", codec.max_pixels)
+            data = codec.encode(image, quality)
+            with stage(WRITE):
+                files.write_atomically(coded, data, overwrite=True)
 
         def decode() -> None:
-            image = codec.decode(files.read_bytes(coded))
-            files.write_atomically(decoded, pictures.save_picture(image, "png"), overwrite=True)
+            with stage(READ):
+                data = files.read_bytes(coded)
+            image = codec.decode(data)
+            with stage(WRITE):
+                content = pictures.save_picture(image, "png")
+                files.write_atomically(decoded, content, overwrite=True)
 
         encode()
         facts = container.describe(coded.read_bytes())
         megapixels = facts["width"] * facts["height"] / 1e6
         results: dict[str, Any] = {"megapixels": megapixels, "bpp": facts["bpp"]}
         for action, work, stages in (
-            ("encode", encode, encode_stages(codec)),
-            ("decode", decode, decode_stages(codec)),
+            ("encode", encode, ENCODE_STAGES),
+            ("decode", decode, DECODE_STAGES),
         ):
             work()
-            runs = [_one_run(codec.device, work, stages) for _ in range(repeat)]
+            runs = [_one_run(work, stages) for _ in range(repeat)]
             medians = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
             medians["mp_per_s"] = megapixels / medians["total"]
             coding_seconds = medians["total"] - medians["read"] - medians["write"]
@@ -144,13 +76,17 @@ def warm(codec: Codec, picture: bytes, quality: float, repeat: int) -> dict[str,
     return results
 
 
-def _one_run(device: torch.device, work: Callable[[], None], stages: Stages) -> dict[str, float]:
-    stopwatch = Stopwatch(device)
-    with stopwatch.watching(stages):
-        start = time.perf_counter()
+def _one_run(work: Callable[[], None], stages: Sequence[str]) -> dict[str, float]:
+    heard: dict[str, float] = defaultdict(float)
+
+    def hear(name: str, own: float) -> None:
+        heard[name] += own
+
+    start = time.perf_counter()
+    with listening(hear):
         work()
-        total = time.perf_counter() - start
-    seconds = {stage: stopwatch.seconds[stage] for stage in stages}
+    total = time.perf_counter() - start
+    seconds = {name: heard[name] for name in stages}
     return {**seconds, "other": total - sum(seconds.values()), "total": total}
 
 
@@ -160,7 +96,7 @@ def cold(picture: bytes, quality: float, options: list[str], repeat: int) -> dic
     Args:
         options: for both commands.
     """
-    root = str(Path(codec_module.__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     environment = os.environ | {
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
@@ -185,7 +121,7 @@ def cold(picture: bytes, quality: float, options: list[str], repeat: int) -> dic
     return seconds
 
 
-def matrix_product(device: torch.device, repeat: int) -> float:
+def matrix_product(device: str, repeat: int) -> float:
     """GFLOP/s of a float32 matrix product, 1024 x 1024 by 1024 x 1024."""
     a = torch.rand(MATRIX, MATRIX, device=device)
 

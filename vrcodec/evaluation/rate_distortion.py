@@ -166,14 +166,16 @@ def estimated_curve(
     curve: dict[str, list[float]] = {"quality": list(qualities), "bpp": [], "psnr": []}
     with tqdm(total=len(paths) * len(qualities), unit="picture", disable=not progress) as bar:
         for quality in qualities:
-            values = codec.conditioning(quality)
+            values = codec.dials.at(quality)
             rates, fidelities = [], []
             for pixels in pictures:
                 height, width = pixels.shape[:2]
-                latents = codec.latents(pixels, values)
-                bits = codec.estimate_bits(latents, values) + 8 * OVERHEAD
+                latents = codec.pipeline.latents(pixels, values)
+                bits = codec.pipeline.estimate_bits(latents, values) + 8 * OVERHEAD
                 rates.append(bits / (height * width))
-                fidelities.append(psnr(pixels, codec.pixels(latents, values)[:height, :width]))
+                fidelities.append(
+                    psnr(pixels, codec.pipeline.pixels(latents, values)[:height, :width])
+                )
                 bar.update()
             curve["bpp"].append(float(np.mean(rates)))
             curve["psnr"].append(float(np.mean(fidelities)))

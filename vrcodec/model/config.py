@@ -5,19 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
-BLOCK = 16
-"""Pixels along one side of the square that one latent position stands for."""
-
-GROUP = 4
-"""Positions of y's grid along one side of the square that one position of z stands for."""
-
-LATENT_CHANNELS = 3 * BLOCK * BLOCK
-"""Channels of y: as many as a 16x16 RGB block has values, so that nothing is out of reach."""
-
-ANCHORS = 9
-"""Knots, evenly spaced over the dial, of every constant that depends on the conditioning."""
+from vrcodec.bitstream.grid import LATENT_CHANNELS
+from vrcodec.conditional.dials import QUALITY, Dial, Dials
 
 SCALE_LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.04, 256.0
@@ -25,12 +17,32 @@ LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
 """The scale tables: standard deviations in units of the quantisation step, log-spaced."""
 
 
+EARLIER_NAMES = (QUALITY, "ms-ssim-weight")
+"""What the dials of weights are called whose configuration has ranges only."""
+
+
+def unnamed_dials(ranges: Sequence[tuple[float, float]]) -> Dials:
+    """Dials of ranges of loss coefficients, called as in the first weights.
+
+    Raises:
+        ValueError: there are more of them than names, or a range is impossible.
+    """
+    if len(ranges) > len(EARLIER_NAMES):
+        raise ValueError(f"{len(ranges)} loss coefficients without names")
+    named = zip(EARLIER_NAMES, ranges, strict=False)
+    return Dials(tuple(Dial(name, low, high) for name, (low, high) in named))
+
+
+QUALITY_ALONE = Dials((Dial(QUALITY, 0.0006, 0.5),))
+"""One dial: lambda, for D = 255^2 x MSE on [0, 1] RGB."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Widths and depths; stored in the weights file, so that the file alone rebuilds the model."""
 
-    lambda_ranges: tuple[tuple[float, float], ...] = ((0.0006, 0.5),)
-    """Per loss coefficient the values at quality 0 and 1; D is 255^2 x MSE on [0, 1] RGB."""
+    dials: Dials = QUALITY_ALONE
+    """The loss coefficients, lambda first."""
     width8: int = 128
     """Channels of the residual blocks at 1/8 of the picture's resolution."""
     width16: int = 256
@@ -59,23 +71,21 @@ class ModelConfig:
             raise ValueError(f"core must be a multiple of 4 up to {LATENT_CHANNELS}")
         if self.context_passes not in (1, 2, 4):
             raise ValueError("context_passes must be 1, 2 or 4")
-        if not self.lambda_ranges or any(not 0 < lo < hi for lo, hi in self.lambda_ranges):
-            raise ValueError("every lambda range needs 0 < low < high")
 
     @property
     def coefficients(self) -> int:
         """Length of the conditioning vector."""
-        return len(self.lambda_ranges)
+        return len(self.dials)
 
-    def loss_coefficients(self, conditioning: tuple[float, ...]) -> tuple[float, ...]:
-        """Loss coefficients (lambda first) of a conditioning vector in [0, 1]: log-linear."""
-        return tuple(
-            lo * (hi / lo) ** c
-            for (lo, hi), c in zip(self.lambda_ranges, conditioning, strict=True)
-        )
+    @property
+    def lambda_ranges(self) -> tuple[tuple[float, float], ...]:
+        """Per loss coefficient the values at position 0 and 1."""
+        return tuple((dial.low, dial.high) for dial in self.dials)
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["dials"] = [dataclasses.asdict(dial) for dial in self.dials]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
@@ -83,7 +93,7 @@ class ModelConfig:
         try:
             raw = json.loads(text)
             values: dict[str, Any] = {
-                "lambda_ranges": tuple((float(lo), float(hi)) for lo, hi in raw["lambda_ranges"]),
+                "dials": _dials(raw),
                 "analysis_blocks": _pair(raw["analysis_blocks"]),
                 "synthesis_blocks": _pair(raw["synthesis_blocks"]),
             }
@@ -100,9 +110,17 @@ class ModelConfig:
                 values[name] = value
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a model configuration: {error}") from error
-        if set(raw) != set(values):
+        if {*raw, "dials"} != set(values):
             raise ValueError(f"unknown configuration keys {sorted(set(raw) - set(values))}")
         return cls(**values)
+
+
+def _dials(raw: dict[str, Any]) -> Dials:
+    """The dials of a configuration; takes what says them out of it."""
+    if "dials" in raw:
+        return Dials(tuple(Dial(**dial) for dial in raw["dials"]))
+    ranges = raw.pop("lambda_ranges")  # the first weights name no dials
+    return unnamed_dials([(float(low), float(high)) for low, high in ranges])
 
 
 def _pair(value: list[int]) -> tuple[int, int]:

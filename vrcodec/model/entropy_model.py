@@ -23,24 +23,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vrcodec.conditional.film import AnchoredTable, ConditionedConv
-from vrcodec.model.config import (
-    LATENT_CHANNELS,
-    LOG_SCALE_STEP,
-    SCALE_LEVELS,
-    SCALE_MIN,
-    ModelConfig,
+from vrcodec.bitstream.grid import LATENT_CHANNELS
+from vrcodec.conditional.film import (
+    AnchoredTable,
+    Condition,
+    ConditionedConv,
+    as_maps,
+    stretched,
+)
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
+from vrcodec.model.integer_path import (
+    ACTIVATION_BITS,
+    KERNELS,
+    SHUFFLE,
+    WEIGHT_BITS,
+    layer_widths,
 )
 from vrcodec.model.transforms import SLOPE, limit, residual_blocks
 
 MIN_LIKELIHOOD = 2.0**-60
-WEIGHT_BITS = 12
-ACTIVATION_BITS = 8
-"""Fractional bits of the scale path in integers (`fixed_point.py`)."""
 
 
 class HyperAnalysis(nn.Module):
-    """y in deviations (B, 768, h, w) and its step sizes (B, 768) -> z (B, hyper, h/4, w/4)."""
+    """y in deviations (B, 768, h, w) -> z (B, hyper, h/4, w/4), before rounding."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -51,8 +56,9 @@ class HyperAnalysis(nn.Module):
         self.mix = ConditionedConv(width, width, config.film_width)
         self.down2 = nn.Conv2d(width, config.hyper, 3, stride=2, padding=1)
 
-    def forward(self, y: Tensor, step: Tensor, embedding: Tensor) -> Tensor:
-        magnitude = torch.log1p((y / step[..., None, None]).abs())
+    def forward(self, y: Tensor, condition: Condition) -> Tensor:
+        embedding = condition.embedding
+        magnitude = torch.log1p((y / stretched(condition.step, y)).abs())
         h = self.squeeze(torch.cat([limit(y[:, : self.core]), magnitude], dim=1), embedding)
         h = self.down1(F.leaky_relu(h, SLOPE))
         h = self.mix(F.leaky_relu(h, SLOPE), embedding)
@@ -67,16 +73,12 @@ class ScalePath(nn.Module):
     arithmetic cannot do exactly.
     """
 
-    KERNELS = (1, 3, 1, 3, 1)
-    SHUFFLE = (True, False, True, False, False)
-
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        z, h = config.hyper, config.hyper_width
-        widths = ((z, 4 * h), (h, h), (h, 4 * h), (h, h), (h, LATENT_CHANNELS))
+        widths = layer_widths(config)
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, k, padding=k // 2, bias=False)
-            for (i, o), k in zip(widths, self.KERNELS, strict=True)
+            for (i, o), k in zip(widths, KERNELS, strict=True)
         )
         self.biases = nn.ModuleList(AnchoredTable(config.coefficients, o) for _, o in widths)
         self.fixed_point = False
@@ -87,17 +89,19 @@ class ScalePath(nn.Module):
         return list(zip(self.convs, self.biases, strict=True))  # type: ignore[arg-type]
 
     def forward(self, z_hat: Tensor, conditioning: Tensor) -> Tensor:
-        """(B, hyper, h, w), (B, K) -> (B, 768, 4h, 4w)."""
+        """(B, hyper, h, w), (B, K, ...) -> (B, 768, 4h, 4w)."""
+        conditioning = as_maps(conditioning)
         if self.fixed_point:
             with torch.autocast(z_hat.device.type, enabled=False):
                 return self._rounded(z_hat, conditioning)
         h = z_hat
         last = len(self.convs) - 1
         for i, (conv, bias) in enumerate(self.layers()):
-            h = conv(h) + bias(conditioning)[..., None, None]
+            h = conv(h)
+            h = h + stretched(bias(conditioning), h)
             if i < last:
                 h = F.relu(h)
-            if self.SHUFFLE[i]:
+            if SHUFFLE[i]:
                 h = F.pixel_shuffle(h, 2)
         return h.float()
 
@@ -111,11 +115,11 @@ class ScalePath(nn.Module):
         for i, (conv, bias) in enumerate(self.layers()):
             unit = LOG_SCALE_STEP if i == last else 1.0
             weight = unit * round_to_bits(conv.weight / unit, WEIGHT_BITS)
-            h = F.conv2d(h, weight, padding=self.KERNELS[i] // 2)
-            h = h + bias(conditioning)[..., None, None]
+            h = F.conv2d(h, weight, padding=KERNELS[i] // 2)
+            h = h + stretched(bias(conditioning), h)
             if i < last:
                 h = round_to_bits(F.relu(h), ACTIVATION_BITS)
-            if self.SHUFFLE[i]:
+            if SHUFFLE[i]:
                 h = F.pixel_shuffle(h, 2)
         low = math.log(SCALE_MIN)
         return low + LOG_SCALE_STEP * round_to_bits((h - low) / LOG_SCALE_STEP, 0)
@@ -138,10 +142,10 @@ class HyperPrior(nn.Module):
         self.log_scale = AnchoredTable(config.coefficients, config.hyper)
 
     def bits(self, z: Tensor, conditioning: Tensor) -> Tensor:
-        """Bits of every (noisy or rounded) element of z: (B, C, h, w) -> (B, C, h, w)."""
-        mean = self.mean(conditioning)[..., None, None]
-        log_scale = self.log_scale(conditioning)[..., None, None]
-        return logistic_bits(z - mean, log_scale)
+        """Bits of every (noisy or rounded) element of z (B, C, h, w), at (B, K, ...)."""
+        conditioning = as_maps(conditioning)
+        mean = stretched(self.mean(conditioning), z)
+        return logistic_bits(z - mean, stretched(self.log_scale(conditioning), z))
 
 
 def logistic_bits(x: Tensor, log_sigma: Tensor) -> Tensor:

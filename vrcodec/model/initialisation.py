@@ -17,7 +17,8 @@ import math
 import torch
 from torch import Tensor
 
-from vrcodec.model.config import ANCHORS, LATENT_CHANNELS
+from vrcodec.bitstream.grid import LATENT_CHANNELS
+from vrcodec.conditional.dials import ANCHORS
 from vrcodec.model.linear_basis import PIXEL_GAIN
 from vrcodec.model.network import CompressionModel
 
@@ -34,7 +35,7 @@ def initialise(model: CompressionModel, pictures: Tensor) -> None:
     """
     model.basis.measure(pictures)
     log_steps = []
-    for lam in model.config.lambda_ranges[0]:
+    for lam in (model.config.dials.dials[0].low, model.config.dials.dials[0].high):
         # d(bits)/d(D) = -lambda with three values per pixel and D = step^2 / 12.
         step = math.sqrt(12 * 1.5 / math.log(2) / lam) * PIXEL_GAIN / 255
         log_steps.append(math.log(step) - model.basis.deviation16.log())
@@ -92,14 +93,13 @@ def _measure_hyperprior(model: CompressionModel, pictures: Tensor) -> None:
     _, final = model.scale_path.layers()[-1]
     start = torch.zeros(1, model.config.coefficients)
     # The same all over the dial, as long as the blocks add nothing.
-    y = model.analysis(pictures, model.conditioning(start), model.step(start), model.basis)
+    y = model.analysis(pictures, model.condition(start), model.basis)
     for anchor in range(ANCHORS):
         conditioning = torch.zeros(1, model.config.coefficients)
         conditioning[0, 0] = anchor / (ANCHORS - 1)
-        embedding = model.conditioning(conditioning)
-        step = model.step(conditioning)
-        z = model.hyper_analysis(y, step, embedding)
-        symbols = (y / step[..., None, None]).abs()
+        condition = model.condition(conditioning)
+        z = model.hyper_analysis(y, condition)
+        symbols = (y / condition.step).abs()
         spread = model.log_sigma(torch.round(z), conditioning)[..., : y.shape[2], : y.shape[3]]
         # E|x| = 0.76 standard deviations for a logistic density.
         ratio = (symbols * torch.exp(-spread)).mean(dim=(0, 2, 3)).clamp_min(1e-4)

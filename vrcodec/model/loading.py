@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vrcodec.errors import WeightsError
+from vrcodec.errors import VrcodecError, WeightsError
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN
-from vrcodec.model.entropy_model import ACTIVATION_BITS, WEIGHT_BITS
 from vrcodec.model.fixed_point import FixedPointScalePath
+from vrcodec.model.integer_path import ACTIVATION_BITS, WEIGHT_BITS
+from vrcodec.model.isolation import is_forked
 from vrcodec.model.network import CompressionModel
 from vrcodec.model.weights_file import Weights
 
@@ -47,11 +48,27 @@ def build(weights: Weights) -> tuple[CompressionModel, FixedPointScalePath]:
     for name in wanted.keys() | present.keys():
         if wanted.get(name) != present.get(name):
             raise WeightsError(f"{name}: shape {present.get(name)}, expected {wanted.get(name)}")
-    as_torch = {name: torch.from_numpy(array.copy()) for name, array in weights.tensors.items()}
-    fixed = FixedPointScalePath.from_tensors(as_torch, weights.config)
-    state = {n: as_torch[PREFIX + n].float() for n in expected if not n.startswith(SCALE_PATH)}
+    fixed = FixedPointScalePath.from_tensors(weights.tensors, weights.config)
+    state = {
+        name: torch.from_numpy(weights.tensors[PREFIX + name].astype(np.float32))
+        for name in expected
+        if not name.startswith(SCALE_PATH)
+    }
     model.load_state_dict(state | _float_scale_path(fixed), assign=True)
     return model.eval().requires_grad_(False), fixed
+
+
+def select_device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA if there is one. Raises VrcodecError."""
+    if name == "auto":
+        name = "cuda" if not is_forked() and torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise VrcodecError(f"device {name} is not available: {reason}") from error
+    return device
 
 
 def exported(model: CompressionModel) -> CompressionModel:
@@ -72,12 +89,12 @@ def _float_scale_path(fixed: FixedPointScalePath) -> dict[str, torch.Tensor]:
     last = len(fixed.layers) - 1
     for i, layer in enumerate(fixed.layers):
         unit = LOG_SCALE_STEP if i == last else 1.0
-        bias = layer.bias.double() * (unit * 2.0 ** -(WEIGHT_BITS + ACTIVATION_BITS))
+        bias = layer.bias * (unit * 2.0 ** -(WEIGHT_BITS + ACTIVATION_BITS))
         if i == last:
             bias[0] += float(np.log(SCALE_MIN))
-        weight = layer.weight.double() * (unit * 2.0**-WEIGHT_BITS)
-        state[f"{SCALE_PATH}convs.{i}.weight"] = weight.float()
-        state[f"{SCALE_PATH}biases.{i}.values"] = bias.float()
+        weight = layer.weight * (unit * 2.0**-WEIGHT_BITS)
+        state[f"{SCALE_PATH}convs.{i}.weight"] = torch.from_numpy(weight.astype(np.float32))
+        state[f"{SCALE_PATH}biases.{i}.values"] = torch.from_numpy(bias.astype(np.float32))
     return state
 
 

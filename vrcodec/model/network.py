@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vrcodec.conditional.film import ConditioningNet, StepTable
-from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
+from vrcodec.bitstream.grid import BLOCK, GROUP, LATENT_CHANNELS
+from vrcodec.conditional.dials import Conditioning
+from vrcodec.conditional.film import Condition, ConditioningNet, StepTable, as_maps, stretched
+from vrcodec.model.config import ModelConfig
 from vrcodec.model.entropy_model import (
     ContextModel,
     HyperAnalysis,
@@ -70,54 +72,55 @@ class CompressionModel(nn.Module):
         self.mean_path = MeanPath(config)
         self.context = ContextModel(config)
 
-    def step(self, conditioning: Tensor) -> Tensor:
-        """Quantisation steps (B, 768) in standard deviations, for conditioning (B, K)."""
-        return self.log_step(conditioning).exp()
+    def condition(self, conditioning: Tensor | Conditioning | float) -> Condition:
+        """What the networks are told; needed once for all that is done at a conditioning.
+
+        Args:
+            conditioning: vectors (B or 1, K) or maps (B or 1, K, h, w) of positions in [0, 1];
+                where a picture is coded; or a quality, other dials being at their defaults.
+        """
+        if isinstance(conditioning, (int, float)):
+            conditioning = self.config.dials.at(conditioning)
+        if isinstance(conditioning, Conditioning):
+            device = self.basis.deviation16.device
+            conditioning = torch.tensor(
+                [conditioning.positions], dtype=torch.float32, device=device
+            )
+        vector = as_maps(conditioning)
+        return Condition(vector, self.conditioning(vector), self.log_step(vector).exp())
 
     def log_sigma(self, z_hat: Tensor, conditioning: Tensor) -> Tensor:
         """Log standard deviation of the symbols (B, 768, 4h, 4w), in quantisation steps."""
         return self.scale_path(z_hat, conditioning)
 
-    def analyse(self, x: Tensor, conditioning: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (B, 3, 16h, 16w) -> y (B, 768, h, w) and z before rounding.
-
-        y's grid is padded for z by replication to a multiple of GROUP, the picture is not.
-        """
-        step = self.step(conditioning)
-        y = self.analysis(x, embedding, step, self.basis)
-        return y, self.hyper_analysis(pad_to_multiple(y, GROUP), step, embedding)
-
     @torch.no_grad()
-    def quantise(self, x: Tensor, conditioning: Tensor) -> tuple[Tensor, Tensor]:
+    def quantise(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """The encoder up to the entropy coder, for pictures small enough to do at once.
 
         Args:
             x: pictures (B, 3, H, W) in [0, 1].
-            conditioning: (1, K).
 
         Returns:
             z (B, hyper, ...) and symbols (B, 768, ...) as int32, on the grids of
             docs/bitstream.md.
         """
-        y = self.latents(x, conditioning)
-        z = self.hyper_symbols(y, conditioning)
+        y = self.latents(x, condition)
+        z = self.hyper_symbols(y, condition)
         everywhere = (slice(y.shape[2]), slice(y.shape[3]))
-        return z, self.symbols(y, z, conditioning, everywhere)
+        return z, self.symbols(y, z, condition, everywhere)
 
     @torch.no_grad()
-    def latents(self, x: Tensor, conditioning: Tensor) -> Tensor:
+    def latents(self, x: Tensor, condition: Condition) -> Tensor:
         """y (B, 768, h, w) in deviations, of pictures (B, 3, H, W) or windows of some.
 
         A window's top and left must lie on multiples of 16.
         """
-        step, embedding = self.step(conditioning), self.conditioning(conditioning)
-        return self.analysis(pad_to_multiple(x, BLOCK), embedding, step, self.basis)
+        return self.analysis(pad_to_multiple(x, BLOCK), condition, self.basis)
 
     @torch.no_grad()
-    def hyper_symbols(self, y: Tensor, conditioning: Tensor) -> Tensor:
+    def hyper_symbols(self, y: Tensor, condition: Condition) -> Tensor:
         """z (B, hyper, h / 4, w / 4) as int32, of y (B, 768, h, w)."""
-        step, embedding = self.step(conditioning), self.conditioning(conditioning)
-        z = self.hyper_analysis(pad_to_multiple(y, GROUP), step, embedding)
+        z = self.hyper_analysis(pad_to_multiple(y, GROUP), condition)
         return torch.round(z).clamp(-MAX_SYMBOL, MAX_SYMBOL).int()
 
     @torch.no_grad()
@@ -125,7 +128,7 @@ class CompressionModel(nn.Module):
         self,
         y: Tensor,
         z: Tensor,
-        conditioning: Tensor,
+        condition: Condition,
         at: tuple[slice, slice],
         grey: bool = False,
     ) -> Tensor:
@@ -137,14 +140,14 @@ class CompressionModel(nn.Module):
             at: the rows and columns where y lies on four times z's grid.
             grey: code no colour, which the networks may see in a grey picture at fine steps.
         """
-        embedding = self.conditioning(conditioning)
-        limit = torch.full((y.shape[1], 1, 1), float(MAX_SYMBOL), device=y.device)
+        limit = torch.full(
+            (y.shape[1], 1, 1), float(MAX_SYMBOL), dtype=torch.float32, device=y.device
+        )
         if grey:
             limit[self.basis.is_colour] = 0
         _, _, symbols = self.passes(
-            self._features(z, embedding, at),
-            conditioning,
-            embedding,
+            self.features(z, condition, at),
+            condition,
             lambda mean, channels, step: torch.round((y[:, channels] - mean) / step).clamp(
                 -limit[channels], limit[channels]
             ),
@@ -152,33 +155,41 @@ class CompressionModel(nn.Module):
         return symbols.int()
 
     @torch.no_grad()
-    def reconstruct(
-        self, z: Tensor, symbols: Tensor, conditioning: Tensor, at: tuple[slice, slice]
+    def dequantise(
+        self, z: Tensor, symbols: Tensor, condition: Condition, at: tuple[slice, slice]
     ) -> Tensor:
-        """The decoder after the entropy coder: what `quantise` lost stays lost.
+        """The quantised latents (B, 768, h, w), in deviations.
 
         Args:
             z: integers (B, hyper, ...).
             symbols: integers (B, 768, h, w).
             at: the rows and columns where the symbols lie on four times z's grid.
-
-        Returns:
-            (B, 3, 16 h, 16 w), not clamped.
         """
-        embedding = self.conditioning(conditioning)
         given = symbols.float()
+        features = self.features(z, condition, at)
         y_hat, _, _ = self.passes(
-            self._features(z, embedding, at),
-            conditioning,
-            embedding,
-            lambda mean, channels, step: given[:, channels],
+            features, condition, lambda mean, channels, step: given[:, channels]
         )
-        return self.synthesis(y_hat, embedding, self.step(conditioning), self.basis)
+        return y_hat
 
-    def _features(self, z: Tensor, embedding: Tensor, at: tuple[slice, slice]) -> Tensor:
-        return self.mean_path(z.float(), embedding)[..., at[0], at[1]]
+    @torch.no_grad()
+    def reconstruct(
+        self, z: Tensor, symbols: Tensor, condition: Condition, at: tuple[slice, slice]
+    ) -> Tensor:
+        """The decoder after the entropy coder, (B, 3, 16 h, 16 w), not clamped: see `dequantise`.
 
-    def forward(self, x: Tensor, conditioning: Tensor) -> ForwardOutput:
+        What `quantise` lost stays lost.
+        """
+        y_hat = self.dequantise(z, symbols, condition, at)
+        return self.synthesis(y_hat, condition, self.basis)
+
+    def features(self, z: Tensor, condition: Condition, at: tuple[slice, slice]) -> Tensor:
+        """What every mean is predicted from, (B, context_width, h, w), at some positions of y."""
+        return self.mean_path(z.float(), condition.embedding)[..., at[0], at[1]]
+
+    def forward(
+        self, x: Tensor, conditioning: Tensor | Conditioning | Condition | float
+    ) -> ForwardOutput:
         """One pass through the whole codec, without entropy coding.
 
         In training mode latents are rounded with a straight-through gradient for the
@@ -187,38 +198,40 @@ class CompressionModel(nn.Module):
 
         Args:
             x: pictures (B, 3, H, W) in [0, 1]; any size.
-            conditioning: (B, K) or (1, K) in [0, 1]; for the released model K = 1 and the
-                value is the quality.
+            conditioning: a quality in [0, 1], or anything else that `condition` takes; vectors
+                (B, K) give every picture its own.
         """
+        if isinstance(conditioning, Condition):
+            condition = conditioning
+        else:
+            condition = self.condition(conditioning)
         height, width = x.shape[-2:]
-        x = pad_to_multiple(x, BLOCK)
-        embedding = self.conditioning(conditioning)
-        y, z = self.analyse(x, conditioning, embedding)
+        y = self.analysis(pad_to_multiple(x, BLOCK), condition, self.basis)
+        # y's grid is padded for z by replication, the picture is not.
+        z = self.hyper_analysis(pad_to_multiple(y, GROUP), condition)
         rows, columns = y.shape[-2:]
 
         z_hat = round_to_bits(z, 0)
-        z_bits = self.hyper_prior.bits(self._for_rate(z, z_hat), conditioning)
-        log_sigma = self.log_sigma(z_hat, conditioning)[..., :rows, :columns]
-        features = self.mean_path(z_hat, embedding)[..., :rows, :columns]
+        z_bits = self.hyper_prior.bits(self._for_rate(z, z_hat), condition.vector)
+        log_sigma = self.log_sigma(z_hat, condition.vector)[..., :rows, :columns]
+        features = self.mean_path(z_hat, condition.embedding)[..., :rows, :columns]
 
         y_hat, means, symbols = self.passes(
             features,
-            conditioning,
-            embedding,
+            condition,
             lambda mean, channels, step: round_to_bits((y[:, channels] - mean) / step, 0),
         )
-        scaled = (y - means) / self.step(conditioning)[..., None, None]
+        scaled = (y - means) / stretched(condition.step, y)
         y_bits = symbol_bits(self._for_rate(scaled, symbols), log_sigma)
 
-        x_hat = self.synthesis(y_hat, embedding, self.step(conditioning), self.basis)
+        x_hat = self.synthesis(y_hat, condition, self.basis)
         x_hat = x_hat[..., :height, :width]
         return ForwardOutput(x_hat, y_bits, z_bits, y_hat, z_hat, symbols, log_sigma)
 
     def passes(
         self,
         features: Tensor,
-        conditioning: Tensor,
-        embedding: Tensor,
+        condition: Condition,
         symbols_at: Callable[[Tensor, slice, Tensor], Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the context passes; the same code quantises and dequantises.
@@ -232,7 +245,7 @@ class CompressionModel(nn.Module):
             y_hat, means and symbols, each (B, 768, h, w).
         """
         rows, columns = features.shape[-2:]
-        step = self.step(conditioning)[..., None, None]
+        embedding, step = condition.embedding, stretched(condition.step, features)
         core, detail = slice(0, self.config.core), slice(self.config.core, None)
         y_hat = means = symbols = features.new_zeros(
             len(features), self.config.core, rows, columns, dtype=torch.float32

@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vrcodec.conditional.film import ConditionedConv
-from vrcodec.model.config import BLOCK, LATENT_CHANNELS, ModelConfig
+from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
+from vrcodec.conditional.film import Condition, ConditionedConv, stretched
+from vrcodec.model.config import ModelConfig
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
 
 SLOPE = 0.1
@@ -138,8 +139,7 @@ class AnalysisTransform(nn.Module):
         self.blocks16 = residual_blocks(config.width16, at_16, config.film_width)
         self.head = _zero_conv(config.width16, config.core)
 
-    def forward(self, x: Tensor, embedding: Tensor, step: Tensor, basis: TransformBasis) -> Tensor:
-        """`step` (B or 1, 768): quantisation steps in deviations."""
+    def forward(self, x: Tensor, condition: Condition, basis: TransformBasis) -> Tensor:
         x = (x - 0.5) * PIXEL_GAIN
         deviation = basis.deviation16[:, None, None]
         with torch.autocast(x.device.type, enabled=False):
@@ -150,11 +150,12 @@ class AnalysisTransform(nn.Module):
             h = F.conv2d(F.pixel_unshuffle(x, 8), to_coefficients[..., None, None])
         h = self.stem(limit(h))
         for block in self.blocks8:
-            h = block(h, embedding)
+            h = block(h, condition.embedding)
         h = self.down(h)
         for block in self.blocks16:
-            h = block(h, embedding)
-        branch = self.head(h).float() * step[:, : self.core, None, None] * trust
+            h = block(h, condition.embedding)
+        step = stretched(condition.step[:, : self.core], h)
+        branch = self.head(h).float() * step * trust
         return torch.cat([y[:, : self.core] + branch, y[:, self.core :]], dim=1)
 
 
@@ -171,19 +172,18 @@ class SynthesisTransform(nn.Module):
         self.blocks8 = residual_blocks(config.width8, at_8, config.film_width)
         self.head = _zero_conv(config.width8, 192)
 
-    def forward(self, y: Tensor, embedding: Tensor, step: Tensor, basis: TransformBasis) -> Tensor:
-        """`step` (B or 1, 768): quantisation steps in deviations."""
+    def forward(self, y: Tensor, condition: Condition, basis: TransformBasis) -> Tensor:
         trust = confidence(y)
         with torch.autocast(y.device.type, enabled=False):
             coefficients = y * basis.deviation16[:, None, None] + self.linear(y) * trust
             linear = F.conv2d(coefficients, basis.basis16.T[..., None, None])
         h = self.stem(limit(y))
         for block in self.blocks16:
-            h = block(h, embedding)
+            h = block(h, condition.embedding)
         h = F.pixel_shuffle(self.up(h), 2)
         for block in self.blocks8:
-            h = block(h, embedding)
-        branch = self.head(h) * basis.branch_scale(step)[..., None, None]
+            h = block(h, condition.embedding)
+        branch = self.head(h) * stretched(basis.branch_scale(condition.step), h)
         branch = branch * trust.repeat_interleave(2, 2).repeat_interleave(2, 3)
         branch = F.conv2d(branch, basis.basis8.T[..., None, None])
         linear = F.pixel_shuffle(linear, BLOCK)
@@ -212,12 +212,13 @@ class TransformBasis(nn.Module):
         return response_to_grey < 1e-3
 
     def branch_scale(self, step: Tensor) -> Tensor:
-        """Unit (B, 192) of the synthesis branch's 8x8 coefficients.
+        """Unit (B, 192, ...) of the synthesis branch's 8x8 coefficients, for steps (B, 768, ...).
 
         The typical quantisation step, or the coefficient's deviation where that is smaller.
         """
-        typical = (step.log() + self.deviation16.log()).mean(dim=1, keepdim=True).exp()
-        return self.deviation8 * typical / (self.deviation8 + typical)
+        logs = step.log() + self.deviation16.log()[:, None, None]
+        typical, deviation = logs.mean(dim=1, keepdim=True).exp(), self.deviation8[:, None, None]
+        return deviation * typical / (deviation + typical)
 
     @torch.no_grad()
     def measure(self, pictures: Tensor) -> None:

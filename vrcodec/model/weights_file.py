@@ -18,12 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
+from vrcodec.conditional.dials import ANCHORS
 from vrcodec.errors import WeightsError
-from vrcodec.model.config import ANCHORS, SCALE_LEVELS, ModelConfig
+from vrcodec.model.config import SCALE_LEVELS, ModelConfig
 
 ID_BYTES = 3
 BUCKETS = ANCHORS - 1
-"""Sets of tables for z, by the first conditioning value."""
+"""Sets of tables for z: that of a picture is `Conditioning.bucket(BUCKETS)`."""
 MAX_BYTES = 256 << 20
 _DTYPES = {"F16": np.float16, "F32": np.float32, "I32": np.int32}
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vrcodec.bitstream.container import CONDITIONING_ONE
 from vrcodec.bitstream.tables import TableSet, concatenate, quantise
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN
 from vrcodec.model.fixed_point import FixedPointScalePath
@@ -50,7 +49,7 @@ def export(
     fixed = FixedPointScalePath.from_float(model.scale_path)
     z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
     tensors = model_tensors(model)
-    tensors |= {name: tensor.numpy() for name, tensor in fixed.tensors().items()}
+    tensors |= fixed.tensors()
     tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
     return save_weights(path, model.config, tensors)
 
@@ -68,16 +67,11 @@ def count_tables(
     y_counts = [np.zeros(2 * limit + 2) for limit in limits]
     z_seen: list[list[NDArray[np.int32]]] = [[] for _ in range(BUCKETS)]
     for i in range(pictures):
-        conditioning = [CONDITIONING_ONE // 2] * model.config.coefficients
-        position = (i + 0.5) / pictures if quality is None else quality
-        conditioning[0] = round(position * CONDITIONING_ONE)
+        conditioning = model.config.dials.at((i + 0.5) / pictures if quality is None else quality)
         x = sampler.batch(1, size).cpu()
-        vector = torch.tensor([conditioning]) / CONDITIONING_ONE
-        z, y = (part[0] for part in model.quantise(x, vector))
-        indexes = fixed.indexes(z, tuple(conditioning))[:, : y.shape[1], : y.shape[2]]
-        z_seen[min(conditioning[0] * BUCKETS // CONDITIONING_ONE, BUCKETS - 1)].append(
-            z.flatten(1).numpy()
-        )
+        z, y = (part[0] for part in model.quantise(x, model.condition(conditioning)))
+        indexes = fixed.indexes(z, conditioning)[:, : y.shape[1], : y.shape[2]]
+        z_seen[conditioning.bucket(BUCKETS)].append(z.flatten(1).numpy())
         _count(y.numpy().ravel(), indexes.numpy().ravel(), limits, y_counts)
     y_tables = [
         quantise(_symmetric(counts) + PRIOR_COUNT * _logistic(-limit, limit, level_sigma(level)))
@@ -129,8 +123,7 @@ def _logistic(low: int, high: int, sigma: float, mean: float = 0.0) -> NDArray[n
 def _hyper_prior(
     model: CompressionModel, quality: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    vector = torch.full((1, model.config.coefficients), 0.5)
-    vector[0, 0] = quality
+    vector = torch.tensor([model.config.dials.at(quality).positions])
     mean = model.hyper_prior.mean(vector)[0]
     return mean.numpy(), model.hyper_prior.log_scale(vector)[0].exp().numpy()
 

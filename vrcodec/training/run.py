@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from vrcodec.errors import VrcodecError
-from vrcodec.model.config import ModelConfig
+from vrcodec.model.config import ModelConfig, unnamed_dials
 from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
 from vrcodec.model.transforms import ResidualBlock
@@ -138,7 +138,7 @@ def grown(trained: CompressionModel, config: ModelConfig | None) -> CompressionM
 
 
 def _default(options: TrainingOptions) -> ModelConfig:
-    return ModelConfig(lambda_ranges=MIX_RANGES) if options.loss == "mix" else ModelConfig()
+    return ModelConfig(dials=unnamed_dials(MIX_RANGES)) if options.loss == "mix" else ModelConfig()
 
 
 def record(state: TrainingState, options: TrainingOptions, store: PictureStore) -> dict[str, Any]:

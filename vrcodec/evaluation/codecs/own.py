@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from vrcodec import pictures
 from vrcodec.bitstream.container import unpack
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.settings import EncodeSettings
-from vrcodec.conditional.dials import QUALITY, Dial, Dials
+from vrcodec.conditional.dials import Dials
 
 NAME = "vrcodec"
 """What our own codec is called among the others."""
@@ -37,27 +36,21 @@ class OwnCodec:
         settings: EncodeSettings | None = None,
         threads: int | None = None,
     ) -> None:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.codec = Codec(weights, device, max_pixels)
+        self.codec = Codec(weights, device, max_pixels, threads=threads)
         self.settings = settings or EncodeSettings()
-        self.settings.conditioning(self.dials)
+        self.settings.conditioning(self.codec.dials)
 
     @property
     def dials(self) -> Dials:
         """What can be chosen with these weights."""
-        ranges = self.codec.weights.config.lambda_ranges
-        names = (QUALITY, "second")
-        return Dials(tuple(Dial(name, *ends) for name, ends in zip(names, ranges, strict=False)))
+        return self.codec.dials
 
     def prepare(self, quality: float) -> None:
         """Nothing to load."""
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """The contents of a .vrc file."""
-        where = self.settings.at_quality(quality).conditioning(self.dials)
-        picture = pictures.to_coded(image)
-        return self.codec.encode_picture(picture, where.values, self.settings.effort)
+        return self.codec.encode(image, self.settings.at_quality(quality))
 
     def decode(self, data: bytes) -> Image.Image:
         """The RGB picture in a file."""
@@ -65,8 +58,6 @@ class OwnCodec:
 
     def estimate(self, data: bytes) -> float:
         """Ideal code length of the latents in bytes, under the weights' tables."""
-        stream = unpack(data)
-        return (
-            self.codec.estimate_bits(self.codec.read_latents(stream), stream.header.conditioning)
-            / 8
-        )
+        stream, pipeline = unpack(data), self.codec.pipeline
+        latents = pipeline.read_latents(stream)
+        return pipeline.estimate_bits(latents, stream.header.conditioning) / 8

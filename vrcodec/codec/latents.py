@@ -1,0 +1,145 @@
+"""Symbols to the sections of a file and back: tables, range coder, checksum. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrcodec.bitstream import range_coder
+from vrcodec.bitstream.container import Extra, Header, Stream, SymbolsCrc
+from vrcodec.codec.networks import Networks
+from vrcodec.codec.stages import ENTROPY_CODING, SCALE_PATH, stage
+from vrcodec.codec.tiling import Span, feature_slice
+from vrcodec.conditional.dials import Conditioning
+from vrcodec.errors import CorruptError, UnknownWeightsError
+from vrcodec.model.weights_file import BUCKETS, Weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """A picture as the integers that are coded.
+
+    Attributes:
+        z: int16 (hyper, ceil(rows / 4), ceil(columns / 4)).
+        y: int16 (768, rows, columns): round((latent - mean) / step).
+        indexes: uint8, the table of every element of y.
+    """
+
+    z: NDArray[np.int16]
+    y: NDArray[np.int16]
+    indexes: NDArray[np.uint8]
+
+
+class SymbolCoder:
+    """Symbols <-> bytes under the tables of some weights."""
+
+    def __init__(self, weights: Weights, networks: Networks) -> None:
+        self.weights, self._networks = weights, networks
+
+    def with_indexes(
+        self, z: NDArray[np.int16], y: NDArray[np.int16], conditioning: Conditioning
+    ) -> Latents:
+        """Latents of the symbols of a picture."""
+        return Latents(z, y, self.indexes(z, conditioning, Span(0, y.shape[1]), y.shape[2]))
+
+    def estimate_bits(self, latents: Latents, conditioning: Conditioning) -> float:
+        """Ideal code length of the latents under the tables, without any container."""
+        z_bits = self.weights.z_tables.bits(latents.z, self.z_numbers(latents.z, conditioning))
+        return z_bits + self.weights.y_tables.bits(latents.y, latents.indexes)
+
+    def read(self, stream: Stream) -> tuple[NDArray[np.int16], Iterator[NDArray[np.int16]]]:
+        """z, and the symbols of y section by section: integers only, the same on every machine.
+
+        Raises:
+            UnknownWeightsError, CorruptError: at once, or when sections are drawn.
+        """
+        header = stream.header
+        if header.weights_id != self.weights.id:
+            raise UnknownWeightsError(
+                f"made with weights {header.weights_id}, these are {self.weights.id}"
+            )
+        if len(header.conditioning.values) != self.weights.config.coefficients:
+            raise CorruptError(f"{len(header.conditioning.values)} conditioning values")
+        z = np.empty((self.weights.config.hyper, *header.hyper_size), dtype=np.int16)
+        numbers = self.z_numbers(z, header.conditioning)
+        with stage(ENTROPY_CODING):
+            z[...] = range_coder.decode(stream.z, numbers, self.weights.z_tables).reshape(z.shape)
+        return z, self._sections(stream, z)
+
+    def _sections(self, stream: Stream, z: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
+        rows, columns = stream.header.latent_size
+        crc = SymbolsCrc()
+        crc.update(z)
+        for body, (top, bottom) in zip(stream.y, stream.header.sections, strict=True):
+            indexes = self.indexes(z, stream.header.conditioning, Span(top, bottom), columns)
+            with stage(ENTROPY_CODING):
+                symbols = range_coder.decode(body, indexes.ravel(), self.weights.y_tables)
+                part = symbols.astype(np.int16).reshape(indexes.shape)
+                crc.update(part)
+            if bottom == rows and crc.value != stream.symbols_crc:
+                raise CorruptError("checksum of the decoded symbols does not match")
+            yield part
+
+    def z_numbers(self, z: NDArray[np.int16], conditioning: Conditioning) -> NDArray[np.int64]:
+        """Table of every element of z (hyper, h, w), flat: by channel and quality bucket."""
+        channels = len(z)
+        first = conditioning.bucket(BUCKETS) * channels
+        return first + np.repeat(np.arange(channels), z.shape[1] * z.shape[2])
+
+    def indexes(
+        self, z: NDArray[np.int16], conditioning: Conditioning, rows: Span, columns: int
+    ) -> NDArray[np.uint8]:
+        """The table of every symbol in some rows of y; looks at no more of z than they need."""
+        seen = rows.groups(1, z.shape[1])
+        at = feature_slice(rows, seen), slice(0, columns)
+        with stage(SCALE_PATH):
+            return self._networks.scale_indexes(z[:, seen.at], conditioning, at)
+
+
+class SectionWriter:
+    """Codes the symbols of a picture as they arrive, and every section when it is complete."""
+
+    def __init__(self, coder: SymbolCoder, header: Header) -> None:
+        self._coder, self._header = coder, header
+        self._columns = header.latent_size[1]
+        self._z = np.empty((coder.weights.config.hyper, *header.hyper_size), dtype=np.int16)
+        self._z_rows = 0
+        self._waiting: list[NDArray[np.int16]] = []
+        self._spans = [Span(top, bottom) for top, bottom in header.sections]
+        self._sections: list[bytes] = []
+        self._y_crc = SymbolsCrc(0)
+
+    def add(self, y: NDArray[np.int16], z: NDArray[np.int16]) -> None:
+        """Take the next rows of y (768, rows, columns), and of z as far as those need it."""
+        self._z[:, self._z_rows : self._z_rows + z.shape[1]] = z
+        self._z_rows += z.shape[1]
+        while y.shape[1]:
+            span = self._spans[len(self._sections)]
+            missing = len(span) - sum(part.shape[1] for part in self._waiting)
+            self._waiting.append(y[:, :missing])
+            y = y[:, missing:]
+            if self._waiting[-1].shape[1] == missing:
+                self._code(span, np.concatenate(self._waiting, axis=1))
+                self._waiting = []
+
+    def _code(self, span: Span, y: NDArray[np.int16]) -> None:
+        conditioning = self._header.conditioning
+        indexes = self._coder.indexes(self._z, conditioning, span, self._columns)
+        tables = self._coder.weights.y_tables
+        with stage(ENTROPY_CODING):
+            self._sections.append(range_coder.encode(y.ravel(), indexes.ravel(), tables))
+            self._y_crc.update(y)
+
+    def finish(self, extras: Mapping[Extra, bytes]) -> Stream:
+        """The file, once all rows are there."""
+        z = self._z
+        with stage(ENTROPY_CODING):
+            z_crc = SymbolsCrc()
+            z_crc.update(z)
+            numbers = self._coder.z_numbers(z, self._header.conditioning)
+            z_body = range_coder.encode(z.ravel(), numbers, self._coder.weights.z_tables)
+        crc = self._y_crc.after(z_crc)
+        return Stream(self._header, z_body, tuple(self._sections), crc, extras)

@@ -1,0 +1,122 @@
+"""What a codec needs of its networks, whatever computes them: NumPy arrays in and out. No torch.
+
+::
+
+    pixels --analysis--> y --hyper--> z
+    y, z --quantise--> symbols                  (means from z and the context passes)
+    z, symbols --dequantise--> y_hat --synthesis--> pixels
+    z --scale_features, scale_indexes--> the table of every symbol      (integers)
+
+All but the scale path is float32, and may differ in the last bits from one implementation to
+another: files then differ, and decode everywhere. Arrays of y, symbols and y_hat are
+(B, 768, h, w), latents in standard deviations; those of z (B, hyper, ...). A pair of slices `at`
+says where a window of y lies on four times the grid of its z.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrcodec.conditional.dials import Conditioning
+
+At = tuple[slice, slice]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A part of a picture as it is refined.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), what y stands for; beyond the picture's end left out.
+        y: (1, 768, h, w) in deviations, from the analysis.
+        z: integers (1, hyper, ...).
+        at: the rows and columns where y lies on four times z's grid.
+        free: bool (h, w), where latents may change.
+    """
+
+    pixels: NDArray[np.uint8]
+    y: NDArray[np.float32]
+    z: NDArray[np.int16]
+    at: At
+    free: NDArray[np.bool_]
+
+
+Refine = Callable[[Window], NDArray[np.float32]]
+"""Gives latents to be quantised instead of `Window.y`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """How latents are looked for.
+
+    Attributes:
+        effort: 1 to 9.
+        price: bits that a squared error of 1, in 8-bit levels, summed over samples, is worth.
+    """
+
+    effort: int
+    price: float
+
+
+class Networks(Protocol):
+    """The networks of some weights on some device."""
+
+    @property
+    def device(self) -> str:
+        """Where they run, as torch calls it."""
+
+    @property
+    def parameters(self) -> int:
+        """How many learned numbers they have."""
+
+    def analysis(
+        self, pixels: NDArray[np.uint8], conditioning: Conditioning
+    ) -> NDArray[np.float32]:
+        """y of pictures (B, H, W, 3), or of windows that begin at multiples of 16."""
+
+    def hyper(self, y: NDArray[np.float32], conditioning: Conditioning) -> NDArray[np.int16]:
+        """z of y, rounded."""
+
+    def quantise(
+        self,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+        grey: bool,
+    ) -> NDArray[np.int16]:
+        """The symbols of y; none but zero for colour if grey."""
+
+    def dequantise(
+        self,
+        symbols: NDArray[np.int16],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+    ) -> NDArray[np.float32]:
+        """y_hat, what symbols stand for."""
+
+    def synthesis(
+        self, y_hat: NDArray[np.float32], conditioning: Conditioning
+    ) -> NDArray[np.uint8]:
+        """Pixels (B, 16 h, 16 w, 3)."""
+
+    def scale_indexes(
+        self, z: NDArray[np.int16], conditioning: Conditioning, at: At
+    ) -> NDArray[np.uint8]:
+        """The table of every symbol (768, h, w) at some positions, of one picture's z."""
+
+    def refiner(self, conditioning: Conditioning, search: Search) -> Refine:
+        """What spends effort on windows.
+
+        Raises:
+            VrcodecError: these networks cannot.
+        """
+
+    def macs(self, call: Callable[[], object]) -> float:
+        """Multiply-accumulates of these networks while `call` runs."""

@@ -1,0 +1,158 @@
+"""Pictures through the networks, tile by tile: pixels to symbols and back.
+
+Large pictures pass through in tiles and y in bands of rows (tiling.py), so that beside the
+picture itself only the tile at work and the symbols of a few rows are in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS, Grid
+from vrcodec.codec import tiling
+from vrcodec.codec.networks import Networks, Refine, Window
+from vrcodec.codec.stages import ANALYSIS, CONTEXT, HYPER, REFINEMENT, SYNTHESIS, stage
+from vrcodec.codec.tiling import DecoderSpans, EncoderSpans
+from vrcodec.conditional.dials import Conditioning
+from vrcodec.model.config import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """Some rows of pictures as symbols, and what of z is finished with them.
+
+    The rows of z reach at least as far as the tables of these rows of y need them.
+
+    Attributes:
+        y: int16 (B, 768, some rows, columns).
+        z: int16 (B, hyper, some rows, columns), below those of the band before; maybe none.
+    """
+
+    y: NDArray[np.int16]
+    z: NDArray[np.int16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Runner:
+    """Networks and the tiles that they work on.
+
+    Attributes:
+        side: the most latent positions along the side of a tile.
+    """
+
+    networks: Networks
+    config: ModelConfig
+    side: int = tiling.TILE
+
+    def quantise(
+        self,
+        pixels: NDArray[np.uint8],
+        conditioning: Conditioning,
+        grey: bool,
+        refine: Refine | None = None,
+    ) -> Iterator[Band]:
+        """Symbols of pictures (B, H, W, 3), a band at a time.
+
+        Args:
+            refine: what is asked for better latents, one picture at a time.
+        """
+        height, width = pixels.shape[1:3]
+        grid = Grid(width, height)
+        rows, columns = grid.latent_size
+        z = np.empty((len(pixels), self.config.hyper, *grid.hyper_size), dtype=np.int16)
+        tile_rows, tile_columns = tiling.tiles(rows, columns, self.side)
+        across = [EncoderSpans.of(tile, columns, self.config) for tile in tile_columns]
+        for tile in tile_rows:
+            down = EncoderSpans.of(tile, rows, self.config)
+            y = np.empty((len(pixels), LATENT_CHANNELS, len(tile), columns), dtype=np.int16)
+            for right in across:
+                y[..., right.tile.at] = self._quantise_tile(
+                    pixels, z, down, right, conditioning, grey, refine
+                )
+            yield Band(y, z[..., down.z.at, :])
+
+    def _quantise_tile(
+        self,
+        pixels: NDArray[np.uint8],
+        z: NDArray[np.int16],
+        down: EncoderSpans,
+        across: EncoderSpans,
+        conditioning: Conditioning,
+        grey: bool,
+        refine: Refine | None,
+    ) -> NDArray[np.int16]:
+        """Symbols of a tile; decides its part of z and looks at its neighbours'."""
+        height, width = pixels.shape[1:3]
+        window = pixels[
+            :, down.analysed.scaled(BLOCK, height).at, across.analysed.scaled(BLOCK, width).at
+        ]
+        with stage(ANALYSIS):
+            y = self.networks.analysis(window, conditioning)
+        y = y[..., down.y.within(down.analysed), across.y.within(across.analysed)]
+        with stage(HYPER):
+            made = self.networks.hyper(y, conditioning)
+        z[..., down.z.at, across.z.at] = made[
+            ..., down.z.within(down.z_made), across.z.within(across.z_made)
+        ]
+        y = y[..., down.coded.within(down.y), across.coded.within(across.y)]
+        seen, at = z[..., down.z_seen.at, across.z_seen.at], (down.features, across.features)
+        if refine:
+            part = window[
+                0,
+                down.coded.within(down.analysed, BLOCK),
+                across.coded.within(across.analysed, BLOCK),
+            ]
+            free = np.outer(down.free(self.config), across.free(self.config))
+            with stage(REFINEMENT):
+                y = refine(Window(part, y, seen, at, free))
+        with stage(CONTEXT):
+            symbols = self.networks.quantise(y, seen, conditioning, at, grey)
+        return symbols[..., down.tile.within(down.coded), across.tile.within(across.coded)]
+
+    def reconstruct(
+        self,
+        z: NDArray[np.int16],
+        sections: Iterable[NDArray[np.int16]],
+        conditioning: Conditioning,
+        width: int,
+        height: int,
+    ) -> NDArray[np.uint8]:
+        """Pixels (B, height, width, 3) of z (B, ...) and y's symbols (B, 768, some rows, columns).
+
+        Raises what drawing a section raises.
+        """
+        pixels = np.empty((len(z), height, width, 3), dtype=np.uint8)
+        rows, columns = Grid(width, height).latent_size
+        tile_rows, tile_columns = tiling.tiles(rows, columns, self.side)
+        bands = [DecoderSpans.of(tile, rows, self.config) for tile in tile_rows]
+        across = [DecoderSpans.of(tile, columns, self.config) for tile in tile_columns]
+        windows = tiling.restack(sections, [band.decoded for band in bands])
+        for down, parts in zip(bands, windows, strict=True):
+            for right in across:
+                y = np.concatenate([part[..., right.decoded.at] for part in parts], axis=-2)
+                tile = self._reconstruct_tile(z, y, down, right, conditioning)
+                place = pixels[
+                    :, down.tile.scaled(BLOCK, height).at, right.tile.scaled(BLOCK, width).at
+                ]
+                place[...] = tile[:, : place.shape[1], : place.shape[2]]
+        return pixels
+
+    def _reconstruct_tile(
+        self,
+        z: NDArray[np.int16],
+        y: NDArray[np.int16],
+        down: DecoderSpans,
+        across: DecoderSpans,
+        conditioning: Conditioning,
+    ) -> NDArray[np.uint8]:
+        seen, at = z[..., down.z_seen.at, across.z_seen.at], (down.features, across.features)
+        with stage(CONTEXT):
+            y_hat = self.networks.dequantise(y, seen, conditioning, at)
+        with stage(SYNTHESIS):
+            pixels = self.networks.synthesis(y_hat, conditioning)
+        rows = down.tile.within(down.decoded, BLOCK)
+        return pixels[:, rows, across.tile.within(across.decoded, BLOCK)]

@@ -1,0 +1,81 @@
+"""What callers hand in as a picture or as a file: paths, streams, bytes, arrays. No torch here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vrcodec import pictures
+from vrcodec.errors import ArgumentError
+from vrcodec.files import read_bytes
+
+FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""A file: its path, its bytes, or a binary stream."""
+PictureSource = Image.Image | NDArray[np.uint8] | FileSource
+"""A picture: one of Pillow's, an array (H, W) or (H, W, 1 to 4) of uint8, or a picture file."""
+_NAMED = "the bytes"
+
+
+def as_bytes(source: FileSource) -> bytes:
+    """The contents of a file.
+
+    Raises:
+        ArgumentError: the source is of no kind that could be one.
+        VrcodecError: it cannot be read.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return read_bytes(Path(source))
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source)
+    data = source.read() if hasattr(source, "read") else None
+    if not isinstance(data, bytes):
+        raise ArgumentError(
+            f"{_kind(source)} is no file: pass a path, bytes, or a file opened with 'rb'"
+        )
+    return data
+
+
+def as_picture(source: PictureSource, max_pixels: int) -> Image.Image:
+    """A picture as Pillow's.
+
+    Raises:
+        ArgumentError: the source is of no kind that could be one.
+        PictureError: it cannot be read, or has more pixels than `max_pixels`.
+    """
+    if isinstance(source, Image.Image):
+        return source
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, (str, os.PathLike)):
+        return pictures.open_picture(Path(source), os.fspath(source), max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        called = name if isinstance(name, str) else _NAMED
+        return pictures.open_picture(as_bytes(source), called, max_pixels)
+    raise ArgumentError(
+        f"{_kind(source)} is no picture: pass a Pillow picture, a NumPy array of uint8, a path, "
+        "bytes, or a file opened with 'rb'"
+    )
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    shape = array.shape
+    plain = array.ndim == 2 or (array.ndim == 3 and 1 <= shape[2] <= 4)
+    if array.dtype != np.uint8 or not plain:
+        raise ArgumentError(
+            f"an array of {array.dtype} {shape} is no picture: pass uint8, (height, width) or "
+            "(height, width, 1 to 4)"
+        )
+    if not array.size:
+        raise ArgumentError("an array without pixels is no picture")
+    samples = array[..., 0] if array.ndim == 3 and shape[2] == 1 else array
+    return Image.fromarray(np.ascontiguousarray(samples))
+
+
+def _kind(source: object) -> str:
+    return f"a {type(source).__name__}"

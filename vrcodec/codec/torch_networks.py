@@ -1,0 +1,176 @@
+"""The networks in PyTorch, on a CPU or a GPU."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vrcodec.bitstream.grid import BLOCK
+from vrcodec.codec.networks import At, Refine, Search, Window
+from vrcodec.codec.refinement import Part, SymbolCosts, refine
+from vrcodec.conditional.dials import Conditioning
+from vrcodec.model.isolation import bound_primitive_cache, isolated, suitable_threads
+from vrcodec.model.loading import build, select_device
+from vrcodec.model.macs import TOTAL, count_macs
+from vrcodec.model.precision import check_precision, fastest_dtype
+from vrcodec.model.weights_file import Weights
+
+
+class TorchNetworks:
+    """`Networks` of a weights file.
+
+    Args:
+        weights: what `load_weights` gave.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: of what need not be exact: "auto", "float32" or "bfloat16".
+        threads: how many to use; by default as many as suit the picture.
+        memory_format: how tensors are laid out: changes speed, and never a symbol.
+
+    Raises:
+        WeightsError: the weights are impossible.
+        VrcodecError: there is no such device or precision.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        memory_format: torch.memory_format = torch.channels_last,
+    ) -> None:
+        check_precision(precision)
+        bound_primitive_cache()
+        self._device = select_device(device)
+        self._precision, self._threads, self._layout = precision, threads, memory_format
+        with isolated(self._device):
+            model, self._scale_path = build(weights)
+            self.model = model.to(self._device)
+            self.model.to(memory_format=memory_format)  # type: ignore[call-overload]
+        self._y_tables = weights.y_tables
+        self._condition = functools.lru_cache(8)(self.model.condition)
+
+    @property
+    def device(self) -> str:
+        """As torch calls it."""
+        return str(self._device)
+
+    @property
+    def parameters(self) -> int:
+        """How many learned numbers they have."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def analysis(
+        self, pixels: NDArray[np.uint8], conditioning: Conditioning
+    ) -> NDArray[np.float32]:
+        with self._at_work(pixels.shape[0] * pixels.shape[1] * pixels.shape[2]):
+            return _array(self.model.latents(self._float(pixels), self._condition(conditioning)))
+
+    def hyper(self, y: NDArray[np.float32], conditioning: Conditioning) -> NDArray[np.int16]:
+        with self._at_work(_pixels_of(y)):
+            z = self.model.hyper_symbols(self._tensor(y), self._condition(conditioning))
+            return _array(z.short())
+
+    def quantise(
+        self,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+        grey: bool,
+    ) -> NDArray[np.int16]:
+        with self._at_work(_pixels_of(y)):
+            condition = self._condition(conditioning)
+            symbols = self.model.symbols(self._tensor(y), self._tensor(z), condition, at, grey)
+            return _array(symbols.short())
+
+    def dequantise(
+        self,
+        symbols: NDArray[np.int16],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+    ) -> NDArray[np.float32]:
+        with self._at_work(_pixels_of(symbols)):
+            given, condition = self._tensor(symbols), self._condition(conditioning)
+            return _array(self.model.dequantise(self._tensor(z), given, condition, at))
+
+    def synthesis(
+        self, y_hat: NDArray[np.float32], conditioning: Conditioning
+    ) -> NDArray[np.uint8]:
+        with self._at_work(_pixels_of(y_hat)):
+            model, condition = self.model, self._condition(conditioning)
+            x_hat = model.synthesis(self._tensor(y_hat), condition, model.basis)
+            eight_bit = torch.round(x_hat.clamp(0, 1) * 255).to(torch.uint8)
+            return _array(eight_bit.permute(0, 2, 3, 1))
+
+    def scale_indexes(
+        self, z: NDArray[np.int16], conditioning: Conditioning, at: At
+    ) -> NDArray[np.uint8]:
+        rows, columns = at
+        positions = (rows.stop - rows.start) * (columns.stop - (columns.start or 0))
+        with self._at_work(positions * BLOCK**2):
+            features = self._scale_path.features(self._tensor(z), conditioning)
+            return _array(self._scale_path.indexes_of(features[:, rows, columns], conditioning))
+
+    def refiner(self, conditioning: Conditioning, search: Search) -> Refine:
+        """What spends effort on windows; see refinement.py."""
+
+        def refined(window: Window) -> NDArray[np.float32]:
+            indexes = self.scale_indexes(window.z[0], conditioning, window.at)
+            with self._at_work(_pixels_of(window.y)):
+                part = Part(
+                    self._float(window.pixels[None]),
+                    self._tensor(window.y),
+                    self._tensor(window.z),
+                    window.at,
+                    self._tensor(indexes)[None].long(),
+                    self._tensor(window.free),
+                )
+                dtype = fastest_dtype(self._device, self._precision)
+                condition = self._condition(conditioning)
+                return _array(refine(self.model, self._costs, part, condition, search, dtype))
+
+        return refined
+
+    def macs(self, call: Callable[[], object]) -> float:
+        """Multiply-accumulates of these networks while `call` runs."""
+        return count_macs(self.model, call)[TOTAL]
+
+    @contextmanager
+    def _at_work(self, pixels: int) -> Iterator[None]:
+        with isolated(self._device, suitable_threads(pixels, self._threads)):
+            yield
+
+    @functools.cached_property
+    def _costs(self) -> SymbolCosts:
+        return SymbolCosts(self._y_tables, self._device)
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        if not array.flags.writeable:  # torch warns of what it cannot know to be left alone
+            array = array.copy(order="K")
+        return torch.from_numpy(array).to(self._device)
+
+    def _float(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Pixels (B, H, W, 3) as (B, 3, H, W) in [0, 1]."""
+        # Copied one by one on the side of the device: a large window is not copied before.
+        each = [self._tensor(np.array(one)).permute(2, 0, 1)[None].float() / 255 for one in pixels]
+        x = each[0] if len(each) == 1 else torch.cat(each)
+        return x.contiguous(memory_format=self._layout)
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = tensor.cpu().numpy()
+    return array
+
+
+def _pixels_of(latents: NDArray[Any]) -> int:
+    """Pixels that latents (B, 768, h, w) stand for."""
+    return latents.shape[0] * latents.shape[2] * latents.shape[3] * BLOCK**2
