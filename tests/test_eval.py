@@ -19,7 +19,10 @@ from vrcodec.errors import VrcodecError
 from vrcodec.evaluation import anchors, bjontegaard, codecs
 from vrcodec.evaluation.codecs.pillow import CODECS
 from vrcodec.evaluation.evaluate import Evaluation
+from vrcodec.evaluation.machine import Load
+from vrcodec.evaluation.metrics import METRICS, Metric
 from vrcodec.evaluation.notebook import Notebook
+from vrcodec.evaluation.rate_distortion import mean_curve, measure
 from vrcodec.evaluation.work import Setup, Task
 from vrcodec.pictures.metrics import ms_ssim, psnr, ssimulacra2
 
@@ -115,6 +118,61 @@ def test_curves_of_reports_can_be_compared_with(eval_report: Path) -> None:
     for metric in ("psnr", "ms_ssim", "ssimulacra2"):
         assert bjontegaard.bd_rate(curve, curve, metric)[0] == pytest.approx(0)
         assert bjontegaard.bd_rate(dearer, curve, metric)[0] == pytest.approx(10)
+
+
+def test_a_new_metric_is_one_object(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mean_error(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.abs(a.astype(int) - b).mean())
+
+    metric = Metric("mae", "MAE", mean_error, "mae-rgb", higher_is_better=False, perceptual=False)
+    monkeypatch.setitem(METRICS, "mae", metric)
+    (jpeg,) = codecs.find(["jpeg"])
+    pixels = np.asarray(Image.open(pictures / "macaw.png").convert("RGB"))
+    points = [[measure(jpeg, pixels, quality, perceptual=False)] for quality in (20, 50, 80)]
+    curve = mean_curve(points)
+    assert curve["mae"] == sorted(curve["mae"], reverse=True) and curve["mae"][2] > 0
+    assert curve["ms_ssim"] == [None] * 3
+    dearer = {**curve, "bpp": [1.25 * bpp for bpp in curve["bpp"]]}
+    percent, low, high = bjontegaard.bd_rate(dearer, curve, "mae")
+    assert percent == pytest.approx(25)
+    assert (low, high) == (-curve["mae"][0], -curve["mae"][2])
+
+
+def test_the_smooth_line_goes_through_the_points() -> None:
+    curve = {"bpp": [0.1, 0.5, 0.4, 2], "psnr": [25, 32, 33, 41]}
+    bpp, quality = bjontegaard.smooth(curve, "psnr")
+    assert len(bpp) >= 200 and (np.diff(bpp) > 0).all() and (np.diff(quality) > 0).all()
+    for rate, value in ((0.1, 25), (0.4, 33), (2, 41)):  # 0.5 for less is no part of it
+        assert bpp[list(quality).index(value)] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "own", "busy"),
+    [(0.1, 1.9, 2, False), (0.1, 4.0, 4, False), (1.5, 2.0, 1, True), (0.2, 3.0, 1, True)],
+)
+def test_a_busy_machine_is_named(start: float, end: float, own: int, busy: bool) -> None:
+    load = Load(start, end, own, cores=4)
+    assert load.busy == busy
+    assert str(load).startswith("busy machine: ") == busy
+    assert f"load {start:.1f} at the start and {end:.1f} at the end, on 4 cores" in str(load)
+    assert not Load(None, None, 1, 4).busy
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "text"),
+    [
+        ("tune=1.5", 2, "'tune=1.5' is not NAME=X with X from 0 to 1"),
+        ("tune", 2, "'tune' is not NAME=X with X from 0 to 1"),
+        ("quality=0.5", 2, "the quality is measured at --qualities"),
+        ("warmth=0.5", 1, "these weights have no dial warmth; they have quality"),
+    ],
+)
+def test_dials_that_there_are_not(
+    vrcodec: RunVrcodec, pictures: Path, option: str, code: int, text: str
+) -> None:
+    result = vrcodec("eval", pictures, "--dial", option)
+    assert result.returncode == code
+    assert text in result.stderr.decode().splitlines()[-1]
 
 
 def test_the_same_command_goes_on(

@@ -86,7 +86,7 @@ class DialPosition(click.ParamType):
     type=click.Path(path_type=Path),
     help="Write a report into this folder, or go on with an unfinished one that is there.",
 )
-@common.overwrite_option
+@click.option("--overwrite", is_flag=True, help="Replace a finished report.")
 @click.option(
     "--qualities",
     metavar="Q,Q,...",

@@ -39,11 +39,11 @@ FIRST = ("avif", "avif_s6_444")
 """What is compared with before all others: measured, or else from elsewhere."""
 _CURVE_NAMES = {
     "bpp": "bpp",
-    **{metric.name: metric.compressai for metric in METRICS.values()},
     "encode_seconds": "encoding_time",
     "decode_seconds": "decoding_time",
     "quality": "quality",
 }
+"""Beside those of the metrics: what our curves and CompressAI's result files call things."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +145,11 @@ def write_so_far(folder: Path, evaluation: Evaluation) -> int:
 def _result(evaluation: Evaluation, subject: Subject) -> dict[str, Any]:
     """Means of a codec in CompressAI's layout, and where on which dials of ours they are."""
     curve = evaluation.curve(subject)
+    names = _CURVE_NAMES | {metric.name: metric.compressai for metric in METRICS.values()}
     result: dict[str, Any] = {
         "name": subject.title,
         "description": f"{len(evaluation.pictures)} pictures; {subject.identity}",
-        "results": {theirs: curve[ours] for ours, theirs in _CURVE_NAMES.items()},
+        "results": {theirs: curve[ours] for ours, theirs in names.items()},
     }
     if subject.dials:
         result["results"]["lambda"] = list(subject.coefficients[QUALITY])
