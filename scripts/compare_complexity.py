@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.complexity import complexity_table
 from vrcodec.evaluation.compressai_baselines import ARCHITECTURES, measure_baselines
 
@@ -34,7 +35,7 @@ from vrcodec.evaluation.compressai_baselines import ARCHITECTURES, measure_basel
 def main(architectures: tuple[str, ...], quality: int, threads: int) -> None:
     try:
         rows = measure_baselines(architectures, quality, threads=threads)
-    except ValueError as error:
+    except (ValueError, VrcodecError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(complexity_table(rows))
 

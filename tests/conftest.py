@@ -151,7 +151,7 @@ EVAL_OPTIONS = (
     "--qualities",
     "0,0.5,1",
     "--compare",
-    "jpeg,jxl",
+    "jpeg,avif,jxl",
 )
 
 

@@ -34,7 +34,11 @@ def test_stages_add_up(run_vrcodec: RunVrcodec, tiny_weights: Path, pictures: Pa
     )
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert [run["threads"] for run in facts["runs"]] == [1, 2]
+    assert [(run["engine"], run["threads"]) for run in facts["runs"]] == [
+        ("torch", 1),
+        ("torch", 2),
+    ]
+    assert facts["load"].keys() == {"start", "end", "own", "cores", "busy"}
     for run in facts["runs"]:
         assert run["matrix_gflops"] > 0 and "cold" not in run
         assert run["megapixels"] == pytest.approx(256 * 192 / 1e6)
@@ -71,6 +75,7 @@ def test_table_compares_with_torch_and_avif(
     )
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
+    assert re.search(r"load [\d.]+ at the start and [\d.]+ at the end, on \d+ cores?", text)
     for action in ("encode", "decode"):
         assert re.search(rf"{action} [\d.]+ MP/s, .*, [\d.]+ GFLOP/s .*; AVIF [\d.]+ MP/s", text)
         assert re.search(rf"{action}, cold [\d.]+ s: -?[\d.]+ s more than importing torch", text)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vrcodec.evaluation.codecs.compressai import build
 from vrcodec.evaluation.complexity import (
     Complexity,
     complexity_table,
@@ -20,7 +21,7 @@ from vrcodec.evaluation.complexity import (
     count_parameters,
     cpu_seconds,
 )
-from vrcodec.evaluation.compressai_baselines import build_baseline, measure_baseline
+from vrcodec.evaluation.compressai_baselines import measure_baseline
 
 needs_compressai = pytest.mark.skipif(
     importlib.util.find_spec("compressai") is None, reason="compressai is not installed"
@@ -150,10 +151,10 @@ assert torch.ops.torchvision.nms(torch.zeros(3, 4), scores, 0.5).equal(scores)
 def test_baselines_import_compressai_only_on_use() -> None:
     run_python(
         """
-import vrcodec.evaluation.compressai_baselines as baselines
+from vrcodec.evaluation.codecs.compressai import build
 
 assert "compressai" not in sys.modules and "torchvision" not in sys.modules
-baselines.build_baseline("mbt2018-mean", 1)
+build("mbt2018-mean", 1)
 assert "compressai" in sys.modules
 """
     )
@@ -162,7 +163,7 @@ assert "compressai" in sys.modules
 @needs_compressai
 def test_hyperprior_layers_cost_what_is_published_for_them() -> None:
     """Layer by layer from the definition of the network (N = 128, M = 192 channels)."""
-    network = build_baseline("bmshj2018-hyperprior", 3)
+    network = build("bmshj2018-hyperprior", 3)
     height, width = 64, 128
     macs = count_macs(network, lambda: network(torch.zeros(1, 3, height, width)))
     kmac = {name: count / (1000 * height * width) for name, count in macs.items()}
@@ -206,8 +207,8 @@ def test_measure_baseline_refuses_impossible_pictures(width: int, height: int) -
 
 
 @needs_compressai
-def test_build_baseline_refuses_unknown_names_and_qualities() -> None:
+def test_build_refuses_unknown_names_and_qualities() -> None:
     with pytest.raises(ValueError, match="unknown architecture 'jpeg'"):
-        build_baseline("jpeg", 3)
+        build("jpeg", 3)
     with pytest.raises(ValueError, match="quality"):
-        build_baseline("mbt2018-mean", 9)
+        build("mbt2018-mean", 9)

@@ -16,8 +16,14 @@ from PIL import Image
 
 from vrcodec import Codec
 from vrcodec.errors import VrcodecError
-from vrcodec.evaluation import bjontegaard, other_codecs
-from vrcodec.evaluation.evaluate import Evaluation, Notebook, Setup, Task
+from vrcodec.evaluation import anchors, bjontegaard, codecs
+from vrcodec.evaluation.codecs.pillow import CODECS
+from vrcodec.evaluation.evaluate import Evaluation
+from vrcodec.evaluation.machine import Load
+from vrcodec.evaluation.metrics import METRICS, Metric
+from vrcodec.evaluation.notebook import Notebook
+from vrcodec.evaluation.rate_distortion import mean_curve, measure
+from vrcodec.evaluation.work import Setup, Task
 from vrcodec.pictures.metrics import ms_ssim, psnr, ssimulacra2
 
 
@@ -50,12 +56,13 @@ def test_figures_are_those_of_real_files(
 def test_curves_have_the_layout_of_compressai(eval_report: Path) -> None:
     assert {path.name for path in (eval_report / "curves").iterdir()} == {
         "vrcodec.json",
+        "avif.json",
         "jpeg.json",
         "jxl.json",
     }
     for name in ("vrcodec", "jpeg"):
         curve = json.loads((eval_report / "curves" / f"{name}.json").read_text())
-        assert {"name", "description", "results"} == curve.keys()
+        assert {"name", "description", "results"} == curve.keys() - {"dials"}
         results = curve["results"]
         rows = [row for row in rows_of(eval_report) if row["codec"] == name]
         for key, column in (
@@ -104,13 +111,68 @@ def test_two_processes_measure_the_same_beside_another_curve(
 
 
 def test_curves_of_reports_can_be_compared_with(eval_report: Path) -> None:
-    curves = bjontegaard.load_curves(eval_report / "curves")
-    assert {"JPEG", "JPEG XL"} < curves.keys()
+    curves = anchors.load_curves(eval_report / "curves")
+    assert {"AVIF", "JPEG", "JPEG XL"} < curves.keys()
     curve = curves["JPEG"]
     dearer = {**curve, "bpp": [1.1 * bpp for bpp in curve["bpp"]]}
     for metric in ("psnr", "ms_ssim", "ssimulacra2"):
         assert bjontegaard.bd_rate(curve, curve, metric)[0] == pytest.approx(0)
         assert bjontegaard.bd_rate(dearer, curve, metric)[0] == pytest.approx(10)
+
+
+def test_a_new_metric_is_one_object(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mean_error(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.abs(a.astype(int) - b).mean())
+
+    metric = Metric("mae", "MAE", mean_error, "mae-rgb", higher_is_better=False, perceptual=False)
+    monkeypatch.setitem(METRICS, "mae", metric)
+    (jpeg,) = codecs.find(["jpeg"])
+    pixels = np.asarray(Image.open(pictures / "macaw.png").convert("RGB"))
+    points = [[measure(jpeg, pixels, quality, perceptual=False)] for quality in (20, 50, 80)]
+    curve = mean_curve(points)
+    assert curve["mae"] == sorted(curve["mae"], reverse=True) and curve["mae"][2] > 0
+    assert curve["ms_ssim"] == [None] * 3
+    dearer = {**curve, "bpp": [1.25 * bpp for bpp in curve["bpp"]]}
+    percent, low, high = bjontegaard.bd_rate(dearer, curve, "mae")
+    assert percent == pytest.approx(25)
+    assert (low, high) == (-curve["mae"][0], -curve["mae"][2])
+
+
+def test_the_smooth_line_goes_through_the_points() -> None:
+    curve = {"bpp": [0.1, 0.5, 0.4, 2], "psnr": [25, 32, 33, 41]}
+    bpp, quality = bjontegaard.smooth(curve, "psnr")
+    assert len(bpp) >= 200 and (np.diff(bpp) > 0).all() and (np.diff(quality) > 0).all()
+    for rate, value in ((0.1, 25), (0.4, 33), (2, 41)):  # 0.5 for less is no part of it
+        assert bpp[list(quality).index(value)] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "own", "busy"),
+    [(0.1, 1.9, 2, False), (0.1, 4.0, 4, False), (1.5, 2.0, 1, True), (0.2, 3.0, 1, True)],
+)
+def test_a_busy_machine_is_named(start: float, end: float, own: int, busy: bool) -> None:
+    load = Load(start, end, own, cores=4)
+    assert load.busy == busy
+    assert str(load).startswith("busy machine: ") == busy
+    assert f"load {start:.1f} at the start and {end:.1f} at the end, on 4 cores" in str(load)
+    assert not Load(None, None, 1, 4).busy
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "text"),
+    [
+        ("tune=1.5", 2, "'tune=1.5' is not NAME=X with X from 0 to 1"),
+        ("tune", 2, "'tune' is not NAME=X with X from 0 to 1"),
+        ("quality=0.5", 2, "the quality is measured at --qualities"),
+        ("warmth=0.5", 1, "these weights have no dial warmth; they have quality"),
+    ],
+)
+def test_dials_that_there_are_not(
+    vrcodec: RunVrcodec, pictures: Path, option: str, code: int, text: str
+) -> None:
+    result = vrcodec("eval", pictures, "--dial", option)
+    assert result.returncode == code
+    assert text in result.stderr.decode().splitlines()[-1]
 
 
 def test_the_same_command_goes_on(
@@ -129,9 +191,9 @@ def test_the_same_command_goes_on(
     assert result.returncode == 0, result.stderr
     whole = notebook.read_bytes()
     assert whole.startswith(kept)
-    assert (
-        whole[len(kept) :].count(b'{"key": "point') == missing == whole[len(kept) :].count(b"key")
-    )
+    added = whole[len(kept) :]
+    assert added.count(b'{"key": "measured') == missing
+    assert added.count(b"key") == missing + added.count(b'{"key": "load')
     before, after = rows_of(eval_report), rows_of(report)
     for column in ("picture", "codec", "quality", "bytes", "psnr"):
         assert [row[column] for row in after] == [row[column] for row in before]
@@ -164,10 +226,10 @@ def test_only_what_is_missing_is_measured(tmp_path: Path) -> None:
     assert Notebook(path).results["point|codec 2"] == {"square": 4}
 
 
-@pytest.mark.parametrize("name", other_codecs.OTHER_CODECS)
+@pytest.mark.parametrize("name", CODECS)
 def test_other_codecs_code_a_picture(name: str, pictures: Path) -> None:
     try:
-        (codec,) = other_codecs.load([name])
+        (codec,) = codecs.find([name])
     except VrcodecError as error:
         pytest.skip(str(error))
     image = Image.open(pictures / "macaw.png").convert("RGB").resize((96, 64))
@@ -181,11 +243,11 @@ def test_other_codecs_code_a_picture(name: str, pictures: Path) -> None:
 
 
 def test_the_nearest_file_within_a_size(pictures: Path) -> None:
-    (codec,) = other_codecs.load(["jpeg"])
+    (codec,) = codecs.find(["jpeg"])
     image = Image.open(pictures / "macaw.png").convert("RGB")
-    quality, data = other_codecs.nearest_within(codec, image, 5000)
+    quality, data = codecs.nearest_within(codec, image, 5000)
     assert len(data) <= 5000 < len(codec.encode(image, quality + 1))
-    assert other_codecs.nearest_within(codec, image, 10)[0] == 0
+    assert codecs.nearest_within(codec, image, 10)[0] == 0
 
 
 def test_a_codec_that_is_not_installed_is_named_with_its_package(
@@ -243,12 +305,12 @@ def test_wrong_usage_is_one_line(
 
 
 def test_anchors_hold_the_curves_for_kodak() -> None:
-    assert {"vtm", "bpg_444", "jpeg_420", "mbt2018-mean"} <= bjontegaard.kodak_anchors().keys()
+    assert {"vtm", "bpg_444", "jpeg_420", "mbt2018-mean"} <= anchors.kodak_anchors().keys()
 
 
 def test_ssimulacra2_ranks_distortions(pictures: Path) -> None:
     source = np.asarray(Image.open(pictures / "macaw.png").convert("RGB"))
-    (jpeg,) = other_codecs.load(["jpeg"])
+    (jpeg,) = codecs.find(["jpeg"])
     image = Image.fromarray(source)
     scores = [
         ssimulacra2(source, np.asarray(jpeg.decode(jpeg.encode(image, quality))))

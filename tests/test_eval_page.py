@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,96 @@ def test_pairs_have_the_same_size_and_can_be_enlarged(page: sync_api.Page) -> No
     page.wait_for_function(
         "([pane, x]) => pane.scrollLeft < x", arg=[pane.element_handle(), before]
     )
+
+
+def test_a_key_flips_between_left_and_right(page: sync_api.Page) -> None:
+    pair = page.locator("[data-viewer=pair]").nth(1)
+    pair.locator(".stage").scroll_into_view_if_needed()
+    pair.locator("[data-part=flip]").focus()
+    split = pair.get_by_label("Line between the two")
+    seen = []
+    for _ in range(3):
+        page.keyboard.press("f")
+        seen.append(split.input_value())
+    assert seen == ["100", "0", "100"]
+    page.keyboard.press("Control+f")
+    assert split.input_value() == "100"
+    others = page.locator("[data-viewer=pair]").nth(0).get_by_label("Line between the two")
+    assert others.input_value() == "50"
+    pair.get_by_label("View").select_option("difference")
+    left = pair.locator("img.left")
+    assert left.evaluate("image => getComputedStyle(image).mixBlendMode") == "difference"
+    assert left.evaluate("image => getComputedStyle(image).clipPath") == "none"
+
+
+def test_the_headline_and_what_comes_first(page: sync_api.Page, eval_report: Path) -> None:
+    rates = json.loads((eval_report / "bd_rates.json").read_text())
+    assert rates[0]["against"] == "AVIF"
+    words = []
+    for metric, title in (("psnr", "PSNR"), ("ssimulacra2", "SSIMULACRA2")):
+        percent = rates[0]["bd_rate_percent"][metric]["percent"]
+        kind = "fewer" if percent < 0 else "more"
+        words.append((f"{abs(percent):.0f} % {kind} bits", f"at equal {title}"))
+    text = " ".join(page.locator(".headline").inner_text().split())
+    assert text == (f"{words[0][0]} than AVIF {words[0][1]}, {words[1][0]} {words[1][1]}.")
+    for viewer in page.locator("[data-viewer=pair]").all():
+        assert viewer.get_by_label("Right").input_value() == "avif"
+    links = page.locator("nav a")
+    for link in links.all():
+        assert page.locator(link.get_attribute("href")).count() == 1
+    assert links.count() == page.locator("main > section").count() == 7
+
+
+def test_points_in_plots_say_their_values(page: sync_api.Page, eval_report: Path) -> None:
+    curve = json.loads((eval_report / "curves" / "vrcodec.json").read_text())["results"]
+    point = page.locator('[id="psnr.vrcodec.1"]')
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2 + 4, box["y"] + box["height"] / 2 - 3)
+    tip = page.locator("figure .tip").first
+    tip.wait_for(state="visible")
+    assert tip.inner_text().endswith(
+        f"quality 0.5: {curve['bpp'][1]:.3f} bpp, PSNR {curve['psnr-rgb'][1]:.2f}"
+    )
+    page.mouse.move(2, 2)
+    tip.wait_for(state="hidden")
+
+
+def test_small_pictures_fill_the_column(page: sync_api.Page) -> None:
+    dial = page.locator("[data-viewer=dial]")
+    dial.get_by_label("Picture").select_option(label="hibiscus.png")
+    shown, column = (
+        dial.locator(name).bounding_box()["width"] for name in (".layers", ".controls")
+    )
+    assert dial.locator("img.left").evaluate("image => image.naturalWidth") < column / 4
+    assert shown == pytest.approx(column, abs=1)
+
+
+def test_tables_that_go_on_beyond_the_edge_say_so(page: sync_api.Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 700})
+    table = page.get_by_role("region", name="Speed and memory")
+    table.scroll_into_view_if_needed()
+    more = table.locator("xpath=following-sibling::*[1]")
+    assert table.evaluate("box => box.classList.contains('cut')")
+    assert more.is_visible() and more.inner_text().startswith("more to the right")
+    first = table.locator("tbody th").first
+    before = first.bounding_box()["x"]
+    table.evaluate("box => { box.scrollLeft = box.scrollWidth; }")
+    page.wait_for_function("box => !box.classList.contains('cut')", arg=table.element_handle())
+    assert first.bounding_box()["x"] == pytest.approx(before, abs=1)
+    page.set_viewport_size({"width": 1200, "height": 700})
+    more.wait_for(state="hidden")
+
+
+def test_the_dial_is_in_the_table_of_points(page: sync_api.Page, eval_report: Path) -> None:
+    curve = json.loads((eval_report / "curves" / "vrcodec.json").read_text())
+    table = page.get_by_role("region", name="Points of vrcodec")
+    heads = table.locator("thead th").all_inner_texts()
+    assert heads[:3] == ["Quality", "λ", "bpp"]
+    cells = table.locator("tbody tr").last.locator("td").all_inner_texts()
+    assert float(cells[0]) == pytest.approx(curve["results"]["lambda"][-1], rel=0.01)
+    assert curve["dials"]["quality"]["coefficients"] == curve["results"]["lambda"]
+    assert curve["dials"]["quality"]["positions"] == [0, 0.5, 1]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -17,7 +17,14 @@ def printable(text: str) -> str:
     That goes for control characters (C0 and C1), line ends, marks that change the direction of
     writing, and bytes of names that are not UTF-8.
     """
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    r"""What stands for a character that cannot be shown: a byte that is not UTF-8 as \xff."""
+    if "\udc80" <= char <= "\udcff":
+        return rf"\x{ord(char) - 0xDC00:02x}"
+    return ascii(char)[1:-1]
 
 
 def masked_url(url: str) -> str:
@@ -47,4 +54,4 @@ def cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     quote = "'" if value.startswith(_FORMULA) else ""
-    return quote + _CONTROL.sub(lambda found: ascii(found[0])[1:-1], value)
+    return quote + _CONTROL.sub(lambda found: _escape(found[0]), value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -57,35 +58,35 @@ def bench(
     """
     import torch
 
-    from vrcodec.codec.codec import Codec
     from vrcodec.evaluation import bench as measure
+    from vrcodec.evaluation.machine import LoadWatch
 
     data = read_bytes(picture) if picture else measure.standard_picture()
-    codec = Codec(weights, device)
-    results: dict[str, Any] = {
-        "picture": str(picture) if picture else "made up",
-        "quality": quality,
-        "device": str(codec.device),
-        "weights_id": codec.weights_id,
-        "runs": [],
-    }
-    cost = codec.summary()
+    name = str(picture) if picture else "made up"
     counts = list(dict.fromkeys(threads or (1, torch.get_num_threads())))
+    watch = LoadWatch(max(counts))
     options = ["--device", device, *(["--weights", str(weights)] if weights else [])]
-    for count in counts:
-        torch.set_num_threads(count)
-        codec = Codec(weights, device, threads=count)
-        with naming(results["picture"]):
-            run = {"threads": count, **measure.warm(codec, data, quality, repeat)}
-        run["matrix_gflops"] = measure.matrix_product(codec.device, repeat)
-        for action in ("encode", "decode"):
-            gflop_per_megapixel = 2 * cost[f"{action}_kmac_per_pixel"]
-            run[action]["gflops"] = gflop_per_megapixel * run[action]["coding_mp_per_s"]
-        run["avif"] = measure.avif(data, repeat)
-        if not no_cold:
-            run["cold"] = measure.cold(data, quality, options, max(1, repeat // 2))
-        results["runs"].append(run)
-    click.echo(json.dumps(results) if as_json else _table(results))
+    results: dict[str, Any] = {"picture": name, "quality": quality, "runs": []}
+    for engine, codec_of in measure.ENGINES.items():
+        for count in counts:
+            torch.set_num_threads(count)
+            codec = codec_of(weights, device, threads=count)
+            results |= {"device": codec.device, "weights_id": codec.weights_id}
+            with naming(name):
+                run: dict[str, Any] = {"engine": engine, "threads": count}
+                run |= measure.warm(codec, data, quality, repeat)
+            run["matrix_gflops"] = measure.matrix_product(codec.device, repeat)
+            cost = codec.summary()
+            for action in ("encode", "decode"):
+                gflop_per_megapixel = 2 * cost[f"{action}_kmac_per_pixel"]
+                run[action]["gflops"] = gflop_per_megapixel * run[action]["coding_mp_per_s"]
+            run["avif"] = measure.avif(data, repeat)
+            if not no_cold:
+                run["cold"] = measure.cold(data, quality, options, max(1, repeat // 2))
+            results["runs"].append(run)
+    load = watch.now()
+    results["load"] = dataclasses.asdict(load) | {"busy": load.busy}
+    click.echo(json.dumps(results) if as_json else f"{_table(results)}\n\n{load}")
 
 
 def _table(results: dict[str, Any]) -> str:
@@ -95,7 +96,7 @@ def _table(results: dict[str, Any]) -> str:
         f"{results['device']}, weights {results['weights_id']}"
     ]
     for run in results["runs"]:
-        lines += ["", f"{run['threads']} thread{'s' * (run['threads'] > 1)}"]
+        lines += ["", f"{run['engine']}, {run['threads']} thread{'s' * (run['threads'] > 1)}"]
         for action in ("encode", "decode"):
             lines.append(f"  {action}, warm")
             total = run[action]["total"]

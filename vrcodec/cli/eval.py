@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vrcodec.cli import common
+from vrcodec.codec.settings import EncodeSettings
+from vrcodec.conditional.dials import QUALITY
 from vrcodec.errors import VrcodecError
 
 if TYPE_CHECKING:
     from vrcodec.evaluation.bjontegaard import Curve
-    from vrcodec.evaluation.evaluate import Evaluation, Task
+    from vrcodec.evaluation.evaluate import Evaluation
+    from vrcodec.evaluation.machine import LoadWatch
+    from vrcodec.evaluation.metrics import Metric
     from vrcodec.evaluation.report import Comparison
+    from vrcodec.evaluation.work import Task
 
 REPORT_PACKAGES = ("matplotlib", "jinja2")
 
@@ -51,6 +56,26 @@ class Names(click.ParamType):
         return tuple(name.strip() for name in value.lower().split(",") if name)
 
 
+class DialPosition(click.ParamType):
+    """NAME=X."""
+
+    name = "name=x"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        name, _, text = value.partition("=")
+        try:
+            position = float(text)
+        except ValueError:
+            position = -1.0
+        if not name or not 0 <= position <= 1:
+            self.fail(f"{value!r} is not NAME=X with X from 0 to 1", param, ctx)
+        if name == QUALITY:
+            self.fail("the quality is measured at --qualities", param, ctx)
+        return name, position
+
+
 @click.command("eval")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
@@ -59,8 +84,9 @@ class Names(click.ParamType):
     "report",
     metavar="REPORT",
     type=click.Path(path_type=Path),
-    help="Write a report into this folder, or go on with the one that is there.",
+    help="Write a report into this folder, or go on with an unfinished one that is there.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace a finished report.")
 @click.option(
     "--qualities",
     metavar="Q,Q,...",
@@ -73,7 +99,8 @@ class Names(click.ParamType):
     metavar="NAME,...",
     type=Names(),
     default="",
-    help="Measure other codecs, too: jpeg, webp, avif, jxl, heic.",
+    help="Measure other codecs, too: jpeg, webp, avif, jxl, heic, and models of CompressAI's zoo "
+    "(mbt2018-mean:3 is one, mbt2018-mean all of them).",
 )
 @click.option(
     "--anchors",
@@ -108,18 +135,28 @@ class Names(click.ParamType):
     show_default=True,
     help="Effort of vrcodec's encoder.",
 )
+@click.option(
+    "--dial",
+    "dials",
+    metavar="NAME=X",
+    type=DialPosition(),
+    multiple=True,
+    help="Position of another dial that the weights have, 0 to 1; repeatable.",
+)
 @common.device_option
 @common.weights_option
 @common.max_pixels_option
 def evaluate(
     folder: Path,
     report: Path | None,
+    overwrite: bool,
     qualities: tuple[float, ...] | None,
     compare: tuple[str, ...],
     anchors: tuple[Path, ...],
     shown: int,
     jobs: int,
     effort: int,
+    dials: tuple[tuple[str, float], ...],
     device: str,
     weights: Path | None,
     max_pixels: int | None,
@@ -130,25 +167,24 @@ def evaluate(
     writes a report: report.html to look at, plots, and the figures as JSON and CSV. Started
     again with the same options, an interrupted report goes on where it was.
     """
-    from vrcodec.evaluation import other_codecs
-    from vrcodec.evaluation.bjontegaard import kodak_anchors, load_curves
-    from vrcodec.evaluation.report import check_report, compare_curves, open_report
+    from vrcodec.evaluation.anchors import kodak_anchors, load_curves
+    from vrcodec.evaluation.report import check_report, open_report
 
     if report:
         _check_packages()
-        check_report(report)
-    other_codecs.load(compare)
+        check_report(report, overwrite)
     curves: dict[str, Curve] = {}
     for path in anchors:
         curves |= load_curves(path)
 
     import torch
 
-    from vrcodec.evaluation.evaluate import Setup, prepare
+    from vrcodec.evaluation.evaluate import prepare
+    from vrcodec.evaluation.machine import LoadWatch
     from vrcodec.evaluation.rate_distortion import DIAL
+    from vrcodec.evaluation.work import Setup
     from vrcodec.model.loading import select_device
     from vrcodec.pictures import MAX_PIXELS
-    from vrcodec.pictures.metrics import has_ssimulacra2
 
     setup = Setup(
         weights,
@@ -156,36 +192,56 @@ def evaluate(
         max_pixels or MAX_PIXELS,
         jobs,
         torch.get_num_threads() if jobs == 1 else 1,
-        effort,
+        EncodeSettings(dials=dials, effort=effort),
     )
+    watch = LoadWatch(setup.jobs * setup.threads)
     evaluation = prepare(setup, folder, report, qualities or DIAL, compare)
-    if not has_ssimulacra2():
-        common.say("SSIMULACRA2 is left out: pip install ssimulacra2", err=True)
+    _say_what_is_left_out()
     if evaluation.is_kodak:
         curves = kodak_anchors() | curves
     if report:
         evaluation = dataclasses.replace(evaluation, notebook=open_report(report))
-    _run(evaluation, evaluation.point_tasks(), "measuring")
+    _measure(report, evaluation, watch)
+    _conclude(report, evaluation, curves, shown)
+
+
+def _measure(report: Path | None, evaluation: Evaluation, watch: LoadWatch) -> None:
+    """Measure all points; at an interrupt a report gets what there is so far."""
+    from vrcodec.evaluation.report import write_so_far
+
+    try:
+        _run(evaluation, evaluation.point_tasks(), "measuring")
+    except (KeyboardInterrupt, VrcodecError):
+        if report:
+            done = write_so_far(report, evaluation)
+            common.say(
+                f"{report}: holds {done} of {len(evaluation.pictures)} pictures so far; the same "
+                "command goes on",
+                err=True,
+            )
+        raise
+    load = watch.now()
+    evaluation.keep_load(load)
+    if load.busy:
+        common.say(f"Note: {load}", err=True)
+
+
+def _conclude(
+    folder: Path | None, evaluation: Evaluation, curves: Mapping[str, Curve], shown: int
+) -> None:
+    """Print the tables, and write the report."""
+    from vrcodec.evaluation import page, plots
+    from vrcodec.evaluation.report import PAGE, compare_curves, write_data
+    from vrcodec.evaluation.showcase import showcase_task
+
     comparisons = compare_curves(evaluation, curves)
     common.say(_table(evaluation))
     if comparisons:
         common.say(_bd_table(comparisons))
-    if report:
-        _report(report, evaluation, comparisons, curves, shown)
-
-
-def _report(
-    folder: Path,
-    evaluation: Evaluation,
-    comparisons: Sequence[Comparison],
-    curves: Mapping[str, Curve],
-    shown: int,
-) -> None:
-    from vrcodec.evaluation import report
-    from vrcodec.evaluation.showcase import showcase_task
-
-    report.write_data(folder, evaluation, comparisons)
-    plots = report.write_plots(folder, evaluation, curves)
+    if not folder:
+        return
+    write_data(folder, evaluation, comparisons)
+    drawn = plots.write_plots(folder, evaluation, curves)
     _run(evaluation, evaluation.memory_tasks(), "memory")
     pictures = evaluation.pictures[:shown]
     tasks = [showcase_task(evaluation, picture) for picture in pictures]
@@ -194,14 +250,22 @@ def _report(
         (picture.name, evaluation.notebook.results[task.key])
         for picture, task in zip(pictures, tasks, strict=True)
     ]
-    fitted = report.write_page(folder, evaluation, comparisons, plots, parts)
+    fitted = page.write_page(folder, evaluation, comparisons, drawn, parts)
     if fitted < len(parts):
         common.say(
-            f"{folder / report.PAGE} shows {fitted} pictures: more would exceed "
-            f"{report.MAX_PAGE_BYTES / 1e6:.0f} MB",
+            f"{folder / PAGE} shows {fitted} pictures: more would exceed "
+            f"{page.MAX_PAGE_BYTES / 1e6:.0f} MB",
             err=True,
         )
-    common.say(f"\n{folder / report.PAGE}")
+    common.say(f"\n{folder / PAGE}")
+
+
+def _say_what_is_left_out() -> None:
+    from vrcodec.evaluation.metrics import METRICS
+
+    for metric in METRICS.values():
+        if not metric.available:
+            common.say(f"{metric.title} is left out: pip install {metric.package}", err=True)
 
 
 def _run(evaluation: Evaluation, tasks: Sequence[Task], what: str) -> None:
@@ -226,12 +290,16 @@ def _check_packages() -> None:
 
 def _table(evaluation: Evaluation) -> str:
     """Means of every codec, quality by quality."""
-    lines = [f"{len(evaluation.pictures)} pictures"]
+    from vrcodec.evaluation.metrics import METRICS
+
+    count = len(evaluation.pictures)
+    lines = [f"{count} picture{'s' * (count > 1)}"]
+    heads = [f"{_head(metric):>9}" for metric in METRICS.values()]
     for subject in evaluation.subjects:
         lines += [
             "",
             f"{subject.title}: {subject.identity}",
-            "quality      bpp  PSNR dB  MS-SSIM  SSIMU2  encode s  decode s  MP/s",
+            "  ".join(["quality", "    bpp", *heads, "encode s", "decode s", "MP/s"]),
         ]
         curve = evaluation.curve(subject)
         for i, quality in enumerate(curve["quality"]):
@@ -239,9 +307,10 @@ def _table(evaluation: Evaluation) -> str:
                 (
                     f"{quality:7g}",
                     f"{curve['bpp'][i]:7.4f}",
-                    f"{curve['psnr'][i]:7.3f}",
-                    _cell(curve["ms_ssim"][i], ".5f", 7),
-                    _cell(curve["ssimulacra2"][i], ".2f", 6),
+                    *(
+                        _cell(curve[metric.name][i], f".{metric.places}f", 9)
+                        for metric in METRICS.values()
+                    ),
                     f"{curve['encode_seconds'][i]:8.3f}",
                     f"{curve['decode_seconds'][i]:8.3f}",
                     f"{curve['encode_mp_s'][i]:.2f}, {curve['decode_mp_s'][i]:.2f}",
@@ -254,16 +323,23 @@ def _table(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _bd_table(comparisons: Sequence[Comparison]) -> str:
-    from vrcodec.evaluation.report import METRICS
+def _head(metric: Metric) -> str:
+    """A column's head, in 9 letters."""
+    return metric.title.replace("SSIMULACRA", "SSIMU")
 
-    lines = ["", "BD-rate against        " + "".join(f"{title:>28}" for title in METRICS.values())]
+
+def _bd_table(comparisons: Sequence[Comparison]) -> str:
+    from vrcodec.evaluation.metrics import METRICS
+
+    width = max(23, *(len(comparison.name) + 2 for comparison in comparisons))
+    heads = "".join(f"{metric.title:>28}" for metric in METRICS.values())
+    lines = ["", f"{'BD-rate against':{width}}{heads}"]
     for comparison in comparisons:
         cells = [
             f"{rate:+.2f} %  ({low:5.2f} to {high:5.2f})" if math.isfinite(rate) else "-"
             for rate, low, high in comparison.rates.values()
         ]
-        lines.append(f"{comparison.name:23}" + "".join(f"{cell:>28}" for cell in cells))
+        lines.append(f"{comparison.name:{width}}" + "".join(f"{cell:>28}" for cell in cells))
     return "\n".join(lines)
 
 

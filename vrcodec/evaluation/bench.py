@@ -28,6 +28,8 @@ from vrcodec.bitstream import container
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.stages import DECODE_STAGES, ENCODE_STAGES, READ, WRITE, listening, stage
 
+ENGINES = {"torch": Codec}
+"""What can run the networks, by name: a `Codec` for weights, device and threads."""
 MATRIX = 1024
 AVIF = {"quality": 75, "speed": 6}
 
@@ -67,7 +69,7 @@ def warm(codec: Codec, picture: bytes, quality: float, repeat: int) -> dict[str,
             ("decode", decode, DECODE_STAGES),
         ):
             work()
-            runs = [_one_run(work, stages) for _ in range(repeat)]
+            runs = [_one_run(codec.device, work, stages) for _ in range(repeat)]
             medians = {name: statistics.median(run[name] for run in runs) for name in runs[0]}
             medians["mp_per_s"] = megapixels / medians["total"]
             coding_seconds = medians["total"] - medians["read"] - medians["write"]
@@ -76,18 +78,27 @@ def warm(codec: Codec, picture: bytes, quality: float, repeat: int) -> dict[str,
     return results
 
 
-def _one_run(work: Callable[[], None], stages: Sequence[str]) -> dict[str, float]:
+def _one_run(device: str, work: Callable[[], None], stages: Sequence[str]) -> dict[str, float]:
+    """Seconds of the stages, of what is outside of them, and of all."""
+    clock = functools.partial(_seconds_on, torch.device(device))
     heard: dict[str, float] = defaultdict(float)
 
     def hear(name: str, own: float) -> None:
         heard[name] += own
 
-    start = time.perf_counter()
-    with listening(hear):
+    start = clock()
+    with listening(hear, clock):
         work()
-    total = time.perf_counter() - start
+    total = clock() - start
     seconds = {name: heard[name] for name in stages}
     return {**seconds, "other": total - sum(seconds.values()), "total": total}
+
+
+def _seconds_on(device: torch.device) -> float:
+    """A clock that lets a GPU come to the end of what it has been given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def cold(picture: bytes, quality: float, options: list[str], repeat: int) -> dict[str, float]:

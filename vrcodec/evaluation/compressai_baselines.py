@@ -1,7 +1,7 @@
 """Complexity of CompressAI's zoo architectures, measured the way our own model is.
 
 The networks are built with random weights: the cost of running them does not depend on their
-values, and nothing is downloaded. compressai takes seconds to import, so that happens on use.
+values, and nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
+from vrcodec.evaluation.codecs.compressai import build
 from vrcodec.evaluation.complexity import Complexity, count_macs, count_parameters, cpu_seconds
-from vrcodec.evaluation.torchvision_shim import ensure_torchvision_operators
 
 ARCHITECTURES = ("bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor")
 
@@ -23,27 +22,6 @@ _PRIORS = ("h_s", "context_prediction", "entropy_parameters")
 
 The factorised prior of z is not among them: it is table look-ups when coding.
 """
-
-
-def build_baseline(architecture: str, quality: int) -> nn.Module:
-    """A network of CompressAI's zoo with random weights, in evaluation mode.
-
-    Args:
-        architecture: a name in CompressAI's zoo of image models, e.g. "mbt2018-mean".
-        quality: the zoo's quality, 1 to 8 (1 to 6 for cheng2020); it decides the widths.
-
-    Raises:
-        ValueError: unknown architecture or quality.
-        ImportError: compressai is not installed.
-    """
-    ensure_torchvision_operators()
-    from compressai.zoo import image_models
-
-    if architecture not in image_models:
-        known = ", ".join(sorted(image_models))
-        raise ValueError(f"unknown architecture {architecture!r}, known are {known}")
-    network: nn.Module = image_models[architecture](quality=quality, pretrained=False)
-    return network.eval()
 
 
 def measure_baseline(
@@ -58,7 +36,7 @@ def measure_baseline(
     """Complexity of one CompressAI architecture.
 
     Args:
-        architecture, quality: as for `build_baseline`.
+        architecture, quality: as for `build`.
         width, height: size of the picture in pixels, multiples of 64. MACs per pixel do not
             depend on it; the CPU seconds are for one such picture.
         threads: number of torch threads for the CPU seconds.
@@ -66,11 +44,11 @@ def measure_baseline(
 
     Raises:
         ValueError: unknown architecture or quality, impossible picture size.
-        ImportError: compressai is not installed.
+        VrcodecError: compressai is not installed.
     """
     if min(width, height) < _GRID or width % _GRID or height % _GRID:
         raise ValueError(f"picture of {width}x{height}: multiples of {_GRID} are needed")
-    network = build_baseline(architecture, quality)
+    network = build(architecture, quality)
     analysis, synthesis = network.get_submodule("g_a"), network.get_submodule("g_s")
     picture = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

@@ -1,63 +1,38 @@
 """Evaluation of a folder of pictures: what is to be measured, by whom, and what is known already.
 
-Everything measured is a `Task` with a key that names all it depends on. Results are kept line by
-line in one file, so that an evaluation that was killed goes on where it was.
+Results are kept line by line in one file (notebook.py), so that an evaluation that was killed goes
+on where it was.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
-import json
-import multiprocessing
-import sys
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from vrcodec import __version__
-from vrcodec.batch.listing import PICTURES, list_folder
-from vrcodec.batch.local_engine import start_worker
+from vrcodec.conditional.dials import QUALITY
 from vrcodec.errors import VrcodecError
-from vrcodec.evaluation import other_codecs
-from vrcodec.evaluation.rate_distortion import Coder, Point, mean_curve, measure, read_rgb
+from vrcodec.evaluation import codecs
+from vrcodec.evaluation.codecs.own import NAME as OWN
+from vrcodec.evaluation.machine import Load
+from vrcodec.evaluation.metrics import measured_metrics
+from vrcodec.evaluation.notebook import Notebook
+from vrcodec.evaluation.rate_distortion import Point, mean_curve, read_rgb
+from vrcodec.evaluation.work import Setup, Task, code, own_codec, peak_memory, results
 from vrcodec.files import os_error_text
-from vrcodec.model.weights_file import default_weights, weights_id
-from vrcodec.pictures.metrics import has_ssimulacra2
+from vrcodec.pictures.formats import READ_SUFFIXES
+from vrcodec.text import printable
 
-OWN = "vrcodec"
-"""What our own codec is called among the others."""
 _KODAK = "3b8bdd74ad21d83c"
 """Digest of the digests of the 24 Kodak pictures, sorted."""
-_WARM_UP = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """How the codecs are run.
-
-    Attributes:
-        weights, device, max_pixels: as for `Codec`.
-        jobs: number of processes that measure at the same time.
-        threads: of each, where a codec lets one choose.
-        effort: of our own encoder.
-    """
-
-    weights: Path | None
-    device: str
-    max_pixels: int
-    jobs: int
-    threads: int
-    effort: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +44,9 @@ class Subject:
         title: for people.
         settings, library: what was set, and which versions do the work, in words.
         qualities: of its own scale.
+        spec: what `codecs.find` knows it by.
+        dials: of our own codec: by name of the dial the positions at every quality.
+        coefficients: likewise the loss coefficients; that of the quality is lambda.
     """
 
     name: str
@@ -76,6 +54,9 @@ class Subject:
     settings: str
     library: str
     qualities: tuple[float, ...]
+    spec: str = ""
+    dials: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    coefficients: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def identity(self) -> str:
@@ -88,7 +69,7 @@ class Picture:
     """A picture of the evaluation.
 
     Attributes:
-        name: its path below the folder.
+        name: its path below the folder, fit for people.
         path: where it is.
         width, height: pixels.
         digest: of its 8-bit RGB pixels, 16 hex digits.
@@ -99,58 +80,6 @@ class Picture:
     width: int
     height: int
     digest: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Something to measure: `function(*arguments)`, a dict for JSON.
-
-    Attributes:
-        key: names everything that the result depends on.
-    """
-
-    key: str
-    function: Callable[..., dict[str, Any]]
-    arguments: tuple[Any, ...]
-
-
-class Notebook:
-    """Results by key, in a file of one JSON object per line; without a path in memory only.
-
-    Raises:
-        VrcodecError: the file cannot be read or written.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-        self.results: dict[str, dict[str, Any]] = {}
-        if path is None:
-            return
-        try:
-            with path.open("a+b") as file:
-                file.seek(0)
-                lines = file.read().split(b"\n")
-                if lines[-1]:
-                    file.write(b"\n")  # a killed run ended within a line
-        except OSError as error:
-            raise VrcodecError(f"{path}: {os_error_text(error)}") from error
-        for line in lines:
-            try:
-                entry = json.loads(line)
-                self.results[entry["key"]] = entry["result"]
-            except (ValueError, KeyError, TypeError):
-                continue
-
-    def add(self, key: str, result: dict[str, Any]) -> None:
-        """Keep a result, also on disk."""
-        self.results[key] = result
-        if self.path is None:
-            return
-        try:
-            with self.path.open("ab") as file:
-                file.write(json.dumps({"key": key, "result": result}).encode() + b"\n")
-        except OSError as error:
-            raise VrcodecError(f"{self.path}: {os_error_text(error)}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,9 +100,9 @@ class Evaluation:
         """Every picture by every codec at every quality."""
         return [
             Task(
-                self._key("point", subject, picture, repr(quality)),
+                self._key("measured", subject, picture, repr(quality)),
                 code,
-                (self.setup, subject.name, picture.path, quality),
+                (self.setup, subject.spec, picture.path, quality),
             )
             for picture in self.pictures
             for subject in self.subjects
@@ -181,18 +110,57 @@ class Evaluation:
         ]
 
     def points(self, subject: Subject) -> list[list[Point]]:
-        """A codec's points: for every quality those of all pictures, in their order."""
+        """A codec's points: for every quality those of all pictures, in their order.
+
+        Raises:
+            VrcodecError: the notebook holds something else.
+        """
         return [
-            [
-                Point(**self.notebook.results[self._key("point", subject, picture, repr(quality))])
-                for picture in self.pictures
-            ]
+            [self._point(subject, picture, quality) for picture in self.pictures]
             for quality in subject.qualities
         ]
+
+    def _point(self, subject: Subject, picture: Picture, quality: float) -> Point:
+        found = self.notebook.results[self._key("measured", subject, picture, repr(quality))]
+        try:
+            return Point(**found).checked()
+        except (TypeError, ValueError, AttributeError) as error:
+            raise VrcodecError(
+                f"{self.notebook.path}: holds something that was not measured; "
+                "name a new folder for the report"
+            ) from error
 
     def curve(self, subject: Subject) -> dict[str, Any]:
         """A codec's means; see `rate_distortion.mean_curve`."""
         return mean_curve(self.points(subject))
+
+    @property
+    def so_far(self) -> Evaluation:
+        """The same with those pictures only that every codec has coded at every quality."""
+        done = [
+            picture
+            for picture in self.pictures
+            if all(
+                self._key("measured", subject, picture, repr(quality)) in self.notebook.results
+                for subject in self.subjects
+                for quality in subject.qualities
+            )
+        ]
+        return dataclasses.replace(self, pictures=done)
+
+    def keep_load(self, load: Load) -> None:
+        """Note how busy the machine was while this run measured."""
+        self.notebook.add(f"load|{time.time():.0f}|{os.getpid()}", dataclasses.asdict(load))
+
+    @property
+    def loads(self) -> list[Load]:
+        """How busy the machine was in the runs that measured."""
+        loads = []
+        for key, found in self.notebook.results.items():
+            if key.startswith("load|"):
+                with contextlib.suppress(TypeError):
+                    loads.append(Load(**found))
+        return loads
 
     def memory_tasks(self) -> list[Task]:
         """Every codec's memory for the largest picture, at the middle of its qualities."""
@@ -201,7 +169,7 @@ class Evaluation:
             Task(
                 self._key("memory", subject, picture, repr(_middle(subject.qualities))),
                 peak_memory,
-                (self.setup, subject.name, picture.path, _middle(subject.qualities)),
+                (self.setup, subject.spec, picture.path, _middle(subject.qualities)),
             )
             for subject in self.subjects
         ]
@@ -236,13 +204,13 @@ class Evaluation:
                 done()
             else:
                 wanted.append(task)
-        with contextlib.closing(_results(wanted, self.setup.jobs)) as results:
-            for key, result in results:
+        with contextlib.closing(results(wanted, self.setup.jobs)) as found:
+            for key, result in found:
                 self.notebook.add(key, result)
                 done()
 
     def _key(self, kind: str, subject: Subject, picture: Picture, what: str) -> str:
-        metrics = "ssimulacra2" if has_ssimulacra2() else ""
+        metrics = " ".join(metric.name for metric in measured_metrics())
         return "|".join(
             (
                 kind,
@@ -267,155 +235,67 @@ def prepare(
     Args:
         report: left out where it lies inside the folder.
         qualities: of vrcodec.
-        compare: names of other codecs.
+        compare: names of other codecs; AVIF comes first among them.
 
     Raises:
         VrcodecError: a codec is not installed, there are no weights or no pictures, or a picture
             cannot be read.
     """
-    import torch
-
-    weights = weights_id(setup.weights or default_weights())
-    subjects = [
-        Subject(
-            OWN,
-            f"vrcodec {weights}" + (f" effort {setup.effort}" if setup.effort else ""),
-            f"weights {weights} on {setup.device}, effort {setup.effort}",
-            f"vrcodec {__version__}, torch {torch.__version__}",
-            tuple(sorted(set(qualities))),
-        )
-    ]
-    for other in other_codecs.load(compare):
-        subjects.append(
-            Subject(other.name, other.title, other.settings, other.library, other.qualities)
-        )
-    listing = list_folder(folder, report or folder, PICTURES, "")
-    if not listing.tasks:
+    subjects = [own_subject(setup, qualities)]
+    for other in codecs.find(compare):
+        facts = other.name, other.title, other.settings, other.library, other.qualities
+        subjects.append(Subject(*facts, other.spec))
+    paths = sorted(_find_pictures(folder, report))
+    if not paths:
         raise VrcodecError(f"{folder}: no pictures there")
-    pictures = []
-    for task in listing.tasks:
-        path = Path(task.source)
-        pictures.append(_picture(path.relative_to(folder).as_posix(), path, setup.max_pixels))
+    pictures = [_picture(path.relative_to(folder), path, setup.max_pixels) for path in paths]
     return Evaluation(setup, pictures, subjects, Notebook())
 
 
-def code(setup: Setup, name: str, path: Path, quality: float) -> dict[str, Any]:
-    """Measure one point; see `rate_distortion.measure`."""
-    return dataclasses.asdict(measure(coder(setup, name), _pixels(path, setup), quality))
+def own_subject(setup: Setup, qualities: Sequence[float]) -> Subject:
+    """Our codec as it is evaluated. Raises VrcodecError: no weights, or no such dial."""
+    import torch
+
+    own = own_codec(setup)
+    dials, weights, effort = own.dials, own.codec.weights_id, setup.settings.effort
+    chosen = tuple(sorted(set(qualities)))
+    where = [setup.settings.at_quality(quality).conditioning(dials) for quality in chosen]
+    positions = [dials.positions(one) for one in where]
+    coefficients = [dials.coefficients(one.positions) for one in where]
+    others = [f"{name} {at:g}" for name, at in positions[0].items() if name != QUALITY]
+    named = [f"{name} {at:g}" for name, at in setup.settings.dials if name != QUALITY]
+    return Subject(
+        OWN,
+        " ".join([f"vrcodec {weights}", *[f"effort {effort}"] * bool(effort), *named]),
+        ", ".join([f"weights {weights} on {setup.device}", f"effort {effort}", *others]),
+        f"vrcodec {__version__}, torch {torch.__version__}",
+        chosen,
+        OWN,
+        {name: tuple(one[name] for one in positions) for name in dials.names},
+        {name: tuple(one[i] for one in coefficients) for i, name in enumerate(dials.names)},
+    )
 
 
-def peak_memory(setup: Setup, name: str, path: Path, quality: float) -> dict[str, Any]:
-    """Resident memory of a fresh process that codes one picture once and decodes it.
+def _find_pictures(folder: Path, report: Path | None) -> Iterator[Path]:
+    """Files below a folder that are pictures by name; links to folders are not followed."""
+    avoided = report and os.path.realpath(report)
 
-    Returns:
-        Bytes, `before`: the peak before the codec was loaded, with Python, NumPy, Pillow and the
-        picture; `peak`: at the end. None where the system does not tell.
-    """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_peak_memory, setup, name, path, quality).result()
+    def failed(error: OSError) -> None:
+        raise VrcodecError(f"{error.filename}: {os_error_text(error)}") from error
 
-
-class _Own:
-    """Our codec with its effort."""
-
-    def __init__(self, setup: Setup) -> None:
-        from vrcodec.codec.codec import Codec
-
-        self.codec = Codec(setup.weights, setup.device, setup.max_pixels, setup.threads)
-        self._effort = setup.effort
-
-    def encode(self, image: Image.Image, quality: float, /) -> bytes:
-        return self.codec.encode(image, quality, effort=self._effort)
-
-    def decode(self, data: bytes, /) -> Image.Image:
-        return self.codec.decode(data)
+    for place, below, names in os.walk(folder, onerror=failed):
+        below[:] = [name for name in below if os.path.realpath(Path(place, name)) != avoided]
+        for name in names:
+            if Path(name).suffix.lower() in READ_SUFFIXES:
+                yield Path(place, name)
 
 
-@functools.lru_cache
-def coder(setup: Setup, name: str) -> Coder:
-    """A codec by name, used once so that nothing is measured cold."""
-    found: Coder
-    if name == OWN:
-        found = _Own(setup)
-    else:
-        found = other_codecs.load([name])[0].with_threads(setup.threads)
-    found.decode(found.encode(Image.new("RGB", (_WARM_UP, _WARM_UP)), 1))
-    return found
-
-
-def _peak_memory(setup: Setup, name: str, path: Path, quality: float) -> dict[str, Any]:
-    image = Image.fromarray(read_rgb(path, setup.max_pixels))
-    before = _peak_bytes()
-    subject = coder(setup, name)
-    subject.decode(subject.encode(image, quality))
-    return {"before": before, "peak": _peak_bytes()}
-
-
-def _peak_bytes() -> int | None:
-    """Most resident memory of this process so far.
-
-    Linux: VmHWM, since ru_maxrss begins there with what the parent process had.
-    """
-    try:
-        with open("/proc/self/status") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _results(tasks: Sequence[Task], jobs: int) -> Generator[tuple[str, dict[str, Any]], None, None]:
-    """Keys and results, as tasks come to their end."""
-    if jobs == 1 or len(tasks) < 2:
-        for task in tasks:
-            yield task.key, _do(task)
-        return
-    context = multiprocessing.get_context("spawn")
-    waiting = deque(tasks)
-    running: dict[Future[dict[str, Any]], str] = {}
-    with ProcessPoolExecutor(jobs, context, start_worker) as pool:
-        try:
-            while waiting or running:
-                while waiting and len(running) < jobs:  # no more, so that Ctrl-C has not to wait
-                    task = waiting.popleft()
-                    running[pool.submit(_do, task)] = task.key
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
-        except BrokenProcessPool:
-            raise VrcodecError(
-                "a worker process died, perhaps for want of memory; the same command goes on"
-            ) from None
-
-
-def _do(task: Task) -> dict[str, Any]:
-    try:
-        return task.function(*task.arguments)
-    except VrcodecError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise VrcodecError(f"{task.key.split('|')[1]}: {type(error).__name__}: {text}") from error
-
-
-def _picture(name: str, path: Path, max_pixels: int) -> Picture:
+def _picture(name: Path, path: Path, max_pixels: int) -> Picture:
     pixels = read_rgb(path, max_pixels)
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(f"{width}x{height}".encode())
     digest.update(np.ascontiguousarray(pixels).data)
-    return Picture(name, path, width, height, digest.hexdigest()[:16])
-
-
-@functools.lru_cache(2)
-def _pixels(path: Path, setup: Setup) -> NDArray[np.uint8]:
-    return read_rgb(path, setup.max_pixels)
+    return Picture(printable(name.as_posix()), path, width, height, digest.hexdigest()[:16])
 
 
 def _middle(qualities: Sequence[float]) -> float:

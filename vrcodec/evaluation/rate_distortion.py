@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from vrcodec import pictures
-from vrcodec.bitstream.container import unpack
-from vrcodec.pictures.metrics import has_ssimulacra2, ms_ssim, psnr, ssimulacra2
+from vrcodec.errors import VrcodecError
+from vrcodec.evaluation.codecs import Coder
+from vrcodec.evaluation.metrics import METRICS, measured_metrics
+from vrcodec.pictures.metrics import psnr
 
 if TYPE_CHECKING:
     from vrcodec.codec.codec import Codec
@@ -27,16 +30,6 @@ OVERHEAD = 24
 """Bytes of a plain picture's file beside its payload, at most."""
 
 
-class Coder(Protocol):
-    """What can be measured: vrcodec's `Codec`, and `other_codecs.OtherCodec`."""
-
-    def encode(self, image: Image.Image, quality: float, /) -> bytes:
-        """A file's bytes."""
-
-    def decode(self, data: bytes, /) -> Image.Image:
-        """The picture in a file."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Point:
     """One picture, coded by one codec at one quality.
@@ -45,22 +38,30 @@ class Point:
         quality: on the codec's own scale.
         pixels: of the picture, width x height.
         bytes: size of the file.
-        psnr: dB.
-        ms_ssim, ssimulacra2: None where they are not defined or not asked for.
+        metrics: value by name of the metric; None where it is not defined for the picture.
         encode_seconds, decode_seconds: wall time, from pixels in memory to a file in memory and
             back.
-        estimate: ideal code length of vrcodec's latents in bytes; None for other codecs.
+        estimate: ideal code length of what was coded in bytes, where the codec can tell.
     """
 
     quality: float
     pixels: int
     bytes: int
-    psnr: float
-    ms_ssim: float | None
-    ssimulacra2: float | None
+    metrics: Mapping[str, float | None]
     encode_seconds: float
     decode_seconds: float
     estimate: float | None
+
+    def checked(self) -> Point:
+        """The same; for points that were read. Raises ValueError, TypeError for impossible ones."""
+        numbers = [self.quality, self.encode_seconds, self.decode_seconds, self.bytes]
+        numbers += [value for value in self.metrics.values() if value is not None]
+        numbers += [] if self.estimate is None else [self.estimate]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("not finite")
+        if min(self.pixels, self.bytes, self.encode_seconds, self.decode_seconds) <= 0:
+            raise ValueError("not positive")
+        return self
 
     @property
     def bpp(self) -> float:
@@ -87,24 +88,30 @@ def measure(
         coder: the codec.
         pixels: uint8 RGB (H, W, 3).
         quality: on the codec's own scale.
-        perceptual: measure also MS-SSIM, and SSIMULACRA2 if its package is installed.
+        perceptual: measure more than PSNR.
+
+    Raises:
+        VrcodecError: the codec gives back a picture of another size.
     """
     picture = Image.fromarray(pixels)
+    coder.prepare(quality)
     started = time.perf_counter()
     data = coder.encode(picture, quality)
     encoded = time.perf_counter()
     decoded = np.asarray(coder.decode(data))
     finished = time.perf_counter()
+    if decoded.shape != pixels.shape:
+        raise VrcodecError(f"a picture of {pixels.shape} came back as {decoded.shape}")
     return Point(
         quality=quality,
         pixels=pixels.shape[0] * pixels.shape[1],
         bytes=len(data),
-        psnr=psnr(pixels, decoded),
-        ms_ssim=ms_ssim(pixels, decoded) if perceptual else None,
-        ssimulacra2=ssimulacra2(pixels, decoded) if perceptual and has_ssimulacra2() else None,
+        metrics={
+            metric.name: metric.measure(pixels, decoded) for metric in measured_metrics(perceptual)
+        },
         encode_seconds=encoded - started,
         decode_seconds=finished - encoded,
-        estimate=_estimate(coder, data),
+        estimate=coder.estimate(data),
     )
 
 
@@ -115,25 +122,20 @@ def mean_curve(points: Iterable[Sequence[Point]]) -> dict[str, Any]:
         points: for every quality, the points of all pictures.
 
     Returns:
-        Lists over the qualities: `quality`, and the means of bpp, psnr (dB), ms_ssim,
-        ssimulacra2 (each over the pictures that have it, None if none has), encode_seconds and
-        decode_seconds; encode_mp_s and decode_mp_s, megapixels of all pictures by the seconds
-        for all; `bytes` and `estimate`, sums over all pictures.
+        Lists over the qualities: `quality`, and the means of bpp, every metric by its name (over
+        the pictures that have it, None if none has), encode_seconds and decode_seconds;
+        encode_mp_s and decode_mp_s, megapixels of all pictures by the seconds for all; `bytes`
+        and `estimate`, sums over all pictures.
     """
     curve: dict[str, Any] = {"quality": []}
     for column in points:
         curve["quality"].append(column[0].quality)
         row = {
             name: _mean([getattr(point, name) for point in column])
-            for name in (
-                "bpp",
-                "psnr",
-                "ms_ssim",
-                "ssimulacra2",
-                "encode_seconds",
-                "decode_seconds",
-            )
+            for name in ("bpp", "encode_seconds", "decode_seconds")
         }
+        for name in METRICS:
+            row[name] = _mean([point.metrics.get(name) for point in column])
         megapixels = sum(point.pixels for point in column) / 1e6
         for part in ("encode", "decode"):
             seconds = sum(getattr(point, f"{part}_seconds") for point in column)
@@ -178,17 +180,6 @@ def estimated_curve(
             curve["bpp"].append(float(np.mean(rates)))
             curve["psnr"].append(float(np.mean(fidelities)))
     return curve
-
-
-def _estimate(coder: Coder, data: bytes) -> float | None:
-    from vrcodec.codec.codec import Codec
-
-    codec = getattr(coder, "codec", coder)
-    if not isinstance(codec, Codec):
-        return None
-    stream = unpack(data)
-    latents = codec.pipeline.read_latents(stream)
-    return codec.pipeline.estimate_bits(latents, stream.header.conditioning) / 8
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

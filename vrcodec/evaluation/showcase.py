@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vrcodec.evaluation.evaluate import OWN, Evaluation, Picture, Setup, Task, coder
-from vrcodec.evaluation.other_codecs import load, nearest_within
-from vrcodec.evaluation.rate_distortion import DIAL, Coder, read_rgb
-from vrcodec.pictures.metrics import has_ssimulacra2, ms_ssim, psnr, ssimulacra2
+from vrcodec.evaluation import codecs
+from vrcodec.evaluation.codecs import Coder, nearest_within
+from vrcodec.evaluation.codecs.own import NAME as OWN
+from vrcodec.evaluation.evaluate import Evaluation, Picture
+from vrcodec.evaluation.metrics import measured_metrics
+from vrcodec.evaluation.rate_distortion import DIAL, read_rgb
+from vrcodec.evaluation.work import Setup, Task, coder
 
 SIDE_BY_SIDE = (0.1, 0.3, 0.5)
 """Qualities of vrcodec at whose file sizes the other codecs are shown."""
@@ -34,33 +37,33 @@ TRANSPORT: dict[str, Any] = {"quality": 93, "subsampling": "4:4:4", "optimize": 
 def showcase_task(evaluation: Evaluation, picture: Picture) -> Task:
     """What makes one picture's part of the report."""
     subjects = "|".join(subject.identity for subject in evaluation.subjects)
-    metrics = "ssimulacra2" if has_ssimulacra2() else ""
-    names = [subject.name for subject in evaluation.subjects[1:]]
+    metrics = " ".join(metric.name for metric in measured_metrics())
+    specs = [subject.spec for subject in evaluation.subjects[1:]]
     return Task(
-        f"showcase|{subjects}|{picture.digest}|{metrics}",
+        f"shown|{subjects}|{picture.digest}|{metrics}",
         show,
-        (evaluation.setup, names, picture.path),
+        (evaluation.setup, specs, picture.path),
     )
 
 
-def show(setup: Setup, names: list[str], path: Path) -> dict[str, Any]:
+def show(setup: Setup, specs: list[str], path: Path) -> dict[str, Any]:
     """One picture's part of the report.
 
     Args:
         setup: how to run the codecs.
-        names: of the other codecs.
+        specs: of the other codecs.
         path: the picture.
 
     Returns:
         `side_by_side`: width, height, `original` (a data URI) and `rates`, one per quality of
         `SIDE_BY_SIDE` with `quality` and `shown`, by codec: `src` (a data URI), `quality`,
-        `bytes`, `bpp`, `psnr`, `ms_ssim`, `ssimulacra2`, `fits` (False where the codec has no
-        file as small). `dial`: width, height, original, and `positions` like the values of
-        `shown`, for vrcodec at the qualities of `DIAL`.
+        `bytes`, `bpp`, `metrics` (by name), `fits` (False where the codec has no file as small).
+        `dial`: width, height, original, and `positions` like the values of `shown`, for vrcodec
+        at the qualities of `DIAL`.
     """
     pixels = read_rgb(path, setup.max_pixels)
     own = coder(setup, OWN)
-    others = [other.with_threads(setup.threads) for other in load(names)]
+    others = [other.with_threads(setup.threads) for other in codecs.find(specs)]
     view = _middle(pixels, SIDE_BY_SIDE_SIZE)
     rates = []
     for quality in SIDE_BY_SIDE:
@@ -97,9 +100,7 @@ def _shown(
         "quality": quality,
         "bytes": len(data),
         "bpp": 8 * len(data) / (pixels.shape[0] * pixels.shape[1]),
-        "psnr": psnr(pixels, array),
-        "ms_ssim": ms_ssim(pixels, array),
-        "ssimulacra2": ssimulacra2(pixels, array) if has_ssimulacra2() else None,
+        "metrics": {metric.name: metric.measure(pixels, array) for metric in measured_metrics()},
         "fits": True,
     }
 

@@ -1,6 +1,6 @@
 "use strict";
 
-const MIN_WIDTH = 400; // smaller pictures are shown enlarged
+const TALLEST = 0.8; // of the window: no picture at "fit" is higher
 const data = JSON.parse(document.getElementById("data").textContent);
 
 function number(value, places) {
@@ -16,6 +16,8 @@ class Stage {
     this.root = viewer.querySelector("[data-part=stage]");
     this.split = viewer.querySelector("[data-part=split]");
     this.zoom = viewer.querySelector("[data-part=zoom]");
+    this.view = viewer.querySelector("[data-part=view]");
+    this.button = viewer.querySelector("[data-part=flip]");
     this.pane = this.root.appendChild(document.createElement("div"));
     this.pane.className = "pane";
     this.layers = this.pane.appendChild(document.createElement("div"));
@@ -33,16 +35,31 @@ class Stage {
     this.layers.appendChild(document.createElement("div")).className = "line";
     this.split.addEventListener("input", () => this.place());
     this.zoom.addEventListener("change", () => this.scale());
+    this.view.addEventListener("change", () => this.look());
+    this.button.addEventListener("click", () => this.flip());
     this.layers.addEventListener("pointerdown", (event) => this.drag(event));
     this.layers.addEventListener("pointermove", (event) => this.drag(event));
     this.place();
   }
 
+  // "fit" fills the column, also with a small picture, but not more than the window's height.
   size(width, height) {
-    const shownWidth = width * Math.max(1, Math.floor(MIN_WIDTH / width));
-    this.root.style.maxWidth = this.split.parentElement.style.maxWidth = `${shownWidth}px`;
+    const widest = `${(100 * TALLEST * width) / height}vh`;
+    this.root.style.maxWidth = this.split.parentElement.style.maxWidth = widest;
     this.pane.style.aspectRatio = `${width} / ${height}`;
+    this.width = width;
     this.scale();
+  }
+
+  // All of the left picture, then all of the right one, in the same place.
+  flip() {
+    const left = this.split.value === "100";
+    this.split.value = left ? 0 : 100;
+    this.place();
+  }
+
+  look() {
+    this.pane.classList.toggle("difference", this.view.value === "difference");
   }
 
   show(side, source, title) {
@@ -66,7 +83,7 @@ class Stage {
     ];
     layers.style.width = layers.style.height = `${100 * zoom}%`;
     pane.classList.toggle("zoomed", zoom > 1);
-    pane.classList.toggle("magnified", zoom > 2);
+    pane.classList.toggle("magnified", layers.offsetWidth > 2.5 * this.width);
     if (zoom > 1) {
       pane.tabIndex = 0;
       pane.setAttribute("role", "region");
@@ -105,12 +122,13 @@ function startDial(viewer) {
     part(viewer, "quality").textContent = number(now.quality, 1);
     part(viewer, "bytes").textContent = `${number(now.bytes, 0)} bytes`;
     part(viewer, "bpp").textContent = number(now.bpp, 2);
-    part(viewer, "psnr").textContent = `${number(now.psnr, 2)} dB`;
+    part(viewer, "psnr").textContent = `${number(now.metrics.psnr, 2)} dB`;
     part(viewer, "share").textContent = `${number((100 * now.bpp) / 24, 1)} %`;
   }
   picture.addEventListener("change", update);
   position.addEventListener("input", update);
   update();
+  return stage;
 }
 
 function startPair(viewer) {
@@ -122,9 +140,7 @@ function startPair(viewer) {
     if (shown) {
       const size = number(shown.bytes, 0) + (shown.fits ? "" : " (its smallest)");
       cells.push(String(shown.quality), size, number(shown.bpp, 3));
-      for (const metric of data.metrics) {
-        cells.push(number(shown[metric], metric === "ms_ssim" ? 4 : 2));
-      }
+      for (const [metric, places] of data.metrics) cells.push(number(shown.metrics[metric], places));
     } else {
       cells.push(...Array(3 + data.metrics.length).fill("–"));
     }
@@ -149,8 +165,78 @@ function startPair(viewer) {
   stage.size(width, height);
   for (const choice of choices) choice.addEventListener("change", update);
   update();
+  return stage;
 }
 
-for (const viewer of document.querySelectorAll("[data-viewer]")) {
-  (viewer.dataset.viewer === "dial" ? startDial : startPair)(viewer);
+// The key F flips the viewer under the pointer or with the focus, else the one most in sight.
+function flipByKey(viewers) {
+  function inSight(viewer) {
+    const { top, bottom } = part(viewer, "stage").getBoundingClientRect();
+    return Math.min(bottom, window.innerHeight) - Math.max(top, 0);
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() !== "f" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("select, input[type=text]")) return;
+    const all = [...viewers.keys()];
+    const viewer = all.find((one) => one.contains(document.activeElement))
+      ?? all.find((one) => one.matches(":hover"))
+      ?? all.reduce((best, one) => (inSight(one) > inSight(best) ? one : best), all[0]);
+    if (!viewer) return;
+    event.preventDefault();
+    viewers.get(viewer).flip();
+  });
 }
+
+// What a point in a plot says, beside it; titles are too slow, and not there for fingers.
+function sayValues(figure) {
+  const points = [...figure.querySelectorAll(".point")];
+  const tip = figure.appendChild(document.createElement("div"));
+  tip.className = "tip";
+  tip.hidden = true;
+  tip.setAttribute("role", "status");
+  for (const point of points) {
+    const title = point.querySelector("title");
+    point.setAttribute("aria-label", title.textContent);
+    title.remove();
+  }
+  figure.addEventListener("pointermove", (event) => {
+    let nearest = null;
+    let shortest = 18;
+    for (const point of points) {
+      const box = point.getBoundingClientRect();
+      const distance = Math.hypot(
+        box.left + box.width / 2 - event.clientX, box.top + box.height / 2 - event.clientY,
+      );
+      if (distance < shortest) [nearest, shortest] = [point, distance];
+    }
+    tip.hidden = !nearest;
+    if (!nearest) return;
+    tip.textContent = nearest.getAttribute("aria-label");
+    const [box, frame] = [nearest.getBoundingClientRect(), figure.getBoundingClientRect()];
+    const x = box.left - frame.left + figure.scrollLeft;
+    const room = figure.scrollLeft + frame.width - tip.offsetWidth;
+    tip.style.left = `${Math.max(figure.scrollLeft, Math.min(x + 10, room))}px`;
+    tip.style.top = `${box.top - frame.top - tip.offsetHeight - 6}px`;
+  });
+  figure.addEventListener("pointerleave", () => { tip.hidden = true; });
+}
+
+// Says that a table goes on beyond the edge, for as long as it does.
+function sayMore(box) {
+  function look() {
+    const rest = box.scrollWidth - box.clientWidth - box.scrollLeft;
+    box.classList.toggle("cut", rest > 4);
+    box.nextElementSibling.hidden = box.scrollWidth - box.clientWidth <= 4;
+  }
+  box.addEventListener("scroll", look, { passive: true });
+  new ResizeObserver(look).observe(box);
+  for (const inner of box.children) new ResizeObserver(look).observe(inner);
+}
+
+const viewers = new Map();
+for (const viewer of document.querySelectorAll("[data-viewer]")) {
+  viewers.set(viewer, (viewer.dataset.viewer === "dial" ? startDial : startPair)(viewer));
+}
+flipByKey(viewers);
+document.querySelectorAll("figure").forEach(sayValues);
+document.querySelectorAll(".scroll, figure").forEach(sayMore);

@@ -20,7 +20,7 @@ from vrcodec.errors import VrcodecError
 
 
 @dataclasses.dataclass(frozen=True)
-class OtherCodec:
+class PillowCodec:
     """A codec that Pillow can use.
 
     Attributes:
@@ -50,6 +50,30 @@ class OtherCodec:
     thread_option: str | None = None
     mime: str | None = None
 
+    @property
+    def spec(self) -> str:
+        """Its name says all."""
+        return self.name
+
+    @property
+    def scale(self) -> Sequence[float]:
+        """Every quality that is worth a try, from 0 up."""
+        return [position * self.step for position in range(round(self.best / self.step) + 1)]
+
+    def check(self) -> None:
+        """Raise VrcodecError where it is not installed; the text says what to install."""
+        if not _installed(self):
+            raise VrcodecError(
+                f"{self.title} is not installed: pip install '{self.package}'"
+                + ("" if self.module else " (this Pillow was built without it)")
+            )
+
+    def prepare(self, quality: float) -> None:
+        """Nothing to load."""
+
+    def estimate(self, data: bytes) -> None:
+        """Such codecs do not tell."""
+
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """The bytes of a file for an RGB picture, at a quality of the codec's own scale."""
         file = io.BytesIO()
@@ -61,7 +85,7 @@ class OtherCodec:
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGB")
 
-    def with_threads(self, threads: int) -> OtherCodec:
+    def with_threads(self, threads: int) -> PillowCodec:
         """The same with at most this many threads, where the codec lets one choose."""
         if self.thread_option is None:
             return self
@@ -86,10 +110,10 @@ _LIBRARIES: dict[str, Callable[[], str]] = {
     "heic": _heif_library,
 }
 
-OTHER_CODECS = {
+CODECS = {
     codec.name: codec
     for codec in (
-        OtherCodec(
+        PillowCodec(
             "jpeg",
             "JPEG",
             "4:2:0, baseline, optimised Huffman tables",
@@ -99,7 +123,7 @@ OTHER_CODECS = {
             "pillow",
             mime="image/jpeg",
         ),
-        OtherCodec(
+        PillowCodec(
             "webp",
             "WebP",
             "lossy, method 6",
@@ -109,7 +133,7 @@ OTHER_CODECS = {
             "pillow",
             mime="image/webp",
         ),
-        OtherCodec(
+        PillowCodec(
             "avif",
             "AVIF",
             "aom at speed 6, 4:4:4, default tuning",
@@ -120,7 +144,7 @@ OTHER_CODECS = {
             thread_option="max_threads",
             mime="image/avif",
         ),
-        OtherCodec(
+        PillowCodec(
             "jxl",
             "JPEG XL",
             "lossy VarDCT, effort 7",
@@ -133,7 +157,7 @@ OTHER_CODECS = {
             step=0.5,
             thread_option="num_threads",
         ),
-        OtherCodec(
+        PillowCodec(
             "heic",
             "HEIC",
             "x265 with libheif's defaults, 4:4:4",
@@ -147,48 +171,7 @@ OTHER_CODECS = {
 }
 
 
-def load(names: Sequence[str]) -> list[OtherCodec]:
-    """Codecs by name, ready to use.
-
-    Raises:
-        VrcodecError: one is unknown, or not installed; the text says what to install.
-    """
-    for name in names:
-        if name not in OTHER_CODECS:
-            known = ", ".join(OTHER_CODECS)
-            raise VrcodecError(f"no codec is called {name!r}; known are {known}")
-    codecs = [OTHER_CODECS[name] for name in dict.fromkeys(names)]
-    for codec in codecs:
-        if not _installed(codec):
-            raise VrcodecError(
-                f"{codec.title} is not installed: pip install '{codec.package}'"
-                + ("" if codec.module else " (this Pillow was built without it)")
-            )
-    return codecs
-
-
-def nearest_within(codec: OtherCodec, image: Image.Image, limit: int) -> tuple[float, bytes]:
-    """The file of the highest quality that is at most so large, by bisection.
-
-    Returns:
-        Quality on the codec's own scale, and the file; where even quality 0 is larger, that.
-    """
-    files: dict[int, bytes] = {}
-
-    def size(position: int) -> int:
-        files[position] = codec.encode(image, position * codec.step)
-        return len(files[position])
-
-    low, high = 0, round(codec.best / codec.step)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if size(middle) <= limit else (low, middle - 1)
-    if low not in files:
-        size(low)
-    return low * codec.step, files[low]
-
-
-def _installed(codec: OtherCodec) -> bool:
+def _installed(codec: PillowCodec) -> bool:
     if codec.module is None:
         return codec.format not in {"AVIF", "WEBP"} or bool(features.check(codec.name))
     try:
