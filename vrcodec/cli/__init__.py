@@ -11,7 +11,7 @@ from types import FrameType
 
 import click
 
-from vrcodec import __version__
+from vrcodec import __version__, extras
 from vrcodec.errors import VrcodecError
 
 COMMANDS = {
@@ -52,6 +52,11 @@ class LazyGroup(click.Group):
                 return super().invoke(ctx)
         except VrcodecError as error:
             raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            line = extras.missing(error)
+            if line is None:
+                raise
+            raise click.ClickException(line) from error
         except _Terminated as signalled:
             raise click.exceptions.Exit(128 + signalled.number) from None
         except KeyboardInterrupt:

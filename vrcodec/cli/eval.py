@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vrcodec import extras
 from vrcodec.cli import common
-from vrcodec.errors import VrcodecError
 
 if TYPE_CHECKING:
     from vrcodec.evaluation.bjontegaard import Curve
@@ -135,7 +134,7 @@ def evaluate(
     from vrcodec.evaluation.report import check_report, compare_curves, open_report
 
     if report:
-        _check_packages()
+        extras.require(*REPORT_PACKAGES)
         check_report(report)
     other_codecs.load(compare)
     curves: dict[str, Curve] = {}
@@ -160,9 +159,11 @@ def evaluate(
     )
     evaluation = prepare(setup, folder, report, qualities or DIAL, compare)
     if not has_ssimulacra2():
-        common.say("SSIMULACRA2 is left out: pip install ssimulacra2", err=True)
+        common.say("SSIMULACRA2 is left out: pip install 'vrcodec[eval]'", err=True)
     if evaluation.is_kodak:
         curves = kodak_anchors() | curves
+    if curves or compare:
+        extras.require("scipy")  # for BD-rates, before an hour of measuring
     if report:
         evaluation = dataclasses.replace(evaluation, notebook=open_report(report))
     _run(evaluation, evaluation.point_tasks(), "measuring")
@@ -215,13 +216,6 @@ def _run(evaluation: Evaluation, tasks: Sequence[Task], what: str) -> None:
         disable=not sys.stderr.isatty(),
     ) as bar:
         evaluation.run(tasks, bar.update)
-
-
-def _check_packages() -> None:
-    missing = [name for name in REPORT_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        names = " ".join(missing)
-        raise VrcodecError(f"a report needs {' and '.join(missing)}: pip install {names}")
 
 
 def _table(evaluation: Evaluation) -> str:
