@@ -27,15 +27,15 @@ Tree = dict[str, bytes]
 
 MANY = 40
 
-STARTS_PROCESSES = {"eval_report", "run_vrcodec", "start", "vrcodec"}
-"""Fixtures that run the command line: seconds for every process that imports torch."""
+STARTS_PROCESSES = {"eval_report", "ray", "run_vrcodec", "start", "vrcodec", "vrcodec_environment"}
+"""Fixtures of tests that start processes: seconds for every one that imports torch."""
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that run the command line as slow, but for those marked as fast."""
+    """Mark the tests that start processes as slow, but for those marked as fast."""
     for item in items:
         starts = STARTS_PROCESSES.intersection(getattr(item, "fixturenames", ()))
         if starts and item.get_closest_marker("fast") is None:

@@ -96,6 +96,7 @@ def test_pipes_are_no_pictures(folder: Path, tmp_path: Path) -> None:
     assert listing.others == 3
 
 
+@pytest.mark.slow
 def test_paths_through_links_are_taken_as_given(
     folder: Path, tmp_path: Path, settings: Encoding
 ) -> None:
@@ -391,6 +392,7 @@ class Deadly(Encoding):
         return super().prepare(codec, source, name)
 
 
+@pytest.mark.slow
 def test_deadly_pictures_fail_alone(tmp_path: Path, settings: Encoding) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -411,6 +413,7 @@ def test_deadly_pictures_fail_alone(tmp_path: Path, settings: Encoding) -> None:
     assert sorted(tree(out)) == ["0 a.vrc", "2 b.vrc", "4 c.vrc"]
 
 
+@pytest.mark.slow
 def test_only_a_few_tasks_are_handed_out_at_a_time(
     many: Path, tmp_path: Path, settings: Encoding
 ) -> None:
