@@ -16,14 +16,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vrcodec"
 SCRIPTS = ROOT / "scripts"
 
-GROUND = {"vrcodec.errors", "vrcodec.files", "vrcodec.text", "vrcodec.extras"}
+GROUND = {f"vrcodec.{name}" for name in ("errors", "text", "places", "files", "extras")}
 BELOW_CODEC = {"vrcodec.conditional", "vrcodec.bitstream", "vrcodec.pictures", "vrcodec.model"}
 BELOW_EVALUATION = BELOW_CODEC | {"vrcodec.codec", "vrcodec.batch"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "vrcodec.errors": set(),
-    "vrcodec.files": {"vrcodec.errors", "vrcodec.text"},
-    "vrcodec.text": {"vrcodec.errors"},
+    "vrcodec.text": set(),
+    "vrcodec.places": {"vrcodec.errors", "vrcodec.text"},
+    "vrcodec.files": {"vrcodec.errors", "vrcodec.text", "vrcodec.places"},
     "vrcodec.extras": {"vrcodec.errors"},
     "vrcodec.conditional": {"vrcodec.errors"},
     "vrcodec.bitstream": {"vrcodec.errors", "vrcodec.conditional.dials"},
@@ -34,11 +35,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vrcodec.batch": {*GROUND, *BELOW_CODEC, "vrcodec.codec"},
     "vrcodec.evaluation": {*GROUND, *BELOW_EVALUATION},
     "vrcodec.training": {*GROUND, "vrcodec.model", "vrcodec.conditional", "vrcodec.bitstream"},
+    "vrcodec.training.data": {*GROUND, "vrcodec.pictures"},
     "vrcodec.training.run": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation"},
     "vrcodec.cli": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation", "vrcodec.training"}
     | {"vrcodec.selftest"},
     "vrcodec.__main__": {"vrcodec.cli"},
-    "vrcodec": {"vrcodec.errors", "vrcodec.bitstream", "vrcodec.model", "vrcodec.codec"},
+    "vrcodec": {"vrcodec.errors", *BELOW_CODEC, "vrcodec.codec"},
 }
 """By room, or by a module with rules of its own: what of ours it may import besides itself.
 
@@ -51,15 +53,16 @@ LIBRARIES: dict[str, set[str]] = {
     "vrcodec.conditional.dials": set(),
     "vrcodec.bitstream": {"numpy", "constriction"},
     "vrcodec.pictures": {"numpy", "PIL"},
+    "vrcodec.pictures.reading": {"numpy", "PIL", "pillow_heif", "pillow_jxl"},
     "vrcodec.pictures.metrics": {"numpy", "PIL", "torch", "pytorch_msssim", "ssimulacra2"},
     "vrcodec.model": {"numpy", "torch", "safetensors"},
     "vrcodec.codec": {"numpy", "torch", "PIL"},
     "vrcodec.selftest": {"torch"},
-    "vrcodec.batch": {"numpy", "torch", "fsspec", "ray"},
+    "vrcodec.batch": {"numpy", "torch", "PIL", "fsspec", "ray"},
     "vrcodec.training": {"numpy", "torch", "PIL", "safetensors", "tqdm", "click"},
     "vrcodec.training.losses": {"torch", "pytorch_msssim"},
     "vrcodec.evaluation": {
-        *("numpy", "torch", "PIL", "tqdm", "scipy", "pytorch_msssim", "ssimulacra2"),
+        *("numpy", "torch", "PIL", "tqdm", "click", "scipy", "pytorch_msssim", "ssimulacra2"),
         *("compressai", "torchvision", "matplotlib", "jinja2", "pillow_heif", "pillow_jxl"),
     },
     "vrcodec.cli": {"click", "tqdm", "torch", "PIL"},
