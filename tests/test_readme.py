@@ -139,6 +139,18 @@ def test_every_document_is_in_the_index() -> None:
     assert missing == ["README.md"]
 
 
+def test_every_promise_has_its_test() -> None:
+    """In SECURITY.md every line of a table names tests, and those are there."""
+    text = (ROOT / "SECURITY.md").read_text()
+    rows = [line for line in text.splitlines() if re.match(r"\| (?!promise)", line)]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+
+
 def test_version_heads_the_changelog() -> None:
     """The topmost section is that of this version, or the unreleased one that will become it."""
     changelog = (ROOT / "CHANGELOG.md").read_text()
