@@ -30,6 +30,7 @@ def cost(codec: Codec, picture: CodedPicture, quality: float, effort: int) -> fl
     return 8 * len(data) + price * squared_error(picture.pixels, decoded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [0.2, 0.8])
 def test_more_effort_costs_less(codec: Codec, pictures: Path, quality: float) -> None:
     picture = to_coded(Image.open(pictures / "macaw.png"))
@@ -38,6 +39,7 @@ def test_more_effort_costs_less(codec: Codec, pictures: Path, quality: float) ->
     assert costs[2] < costs[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "picture",
     [
@@ -54,6 +56,7 @@ def test_odd_pictures_never_cost_more(codec: Codec, picture: Image.Image, qualit
     assert codec.decode(codec.encode(picture, quality, effort=3)).mode == picture.mode
 
 
+@pytest.mark.slow
 def test_tiles_are_refined_each_for_itself(codec: Codec, tiny_weights: Path) -> None:
     """What a tile changes no neighbour sees, so that tiles gain almost as much as the whole."""
     random = np.random.default_rng(5)
@@ -115,6 +118,7 @@ def test_effort_is_a_setting_of_a_folder(
     assert statuses == ["done", "done", "finished"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [3000, 6000])
 def test_sizes_are_kept_to(codec: Codec, pictures: Path, limit: int) -> None:
     picture = to_coded(Image.open(pictures / "macaw.png"))
@@ -124,6 +128,7 @@ def test_sizes_are_kept_to(codec: Codec, pictures: Path, limit: int) -> None:
     assert result.data == codec.encode_picture(picture, value, 2)
 
 
+@pytest.mark.slow
 def test_fidelity_is_reached(codec: Codec, pictures: Path) -> None:
     picture = to_coded(Image.open(pictures / "macaw.png"))
     target = Target(Measure.PSNR, 34)

@@ -241,6 +241,7 @@ def test_some_rooms_need_no_torch() -> None:
     import_without({"torch", "pytorch_msssim", "torchvision", "compressai"}, modules)
 
 
+@pytest.mark.slow
 def test_training_needs_few_packages() -> None:
     """Any machine with PyTorch can train: no coder, no metric, no report."""
     needed = {"torch", "numpy", "PIL", "safetensors", "tqdm", "click"}
@@ -249,6 +250,7 @@ def test_training_needs_few_packages() -> None:
     import_without(others, modules_of("model", "conditional", "training", "cli.train"))
 
 
+@pytest.mark.slow
 def test_everything_but_evaluation_needs_no_extras() -> None:
     optional = {"compressai", "torchvision", "scipy", "pandas", "matplotlib", "jinja2", "ray"}
     import_without(

@@ -139,6 +139,7 @@ def test_z_reaches_no_further_than_stated() -> None:
         assert max(reach_of(layer(z)[0], layer(poked)[0], 6, GROUP)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("side", [4, 8, 32, TILE])
 @pytest.mark.parametrize("config", CONFIGS)
