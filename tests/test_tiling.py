@@ -58,7 +58,7 @@ CONFIGS = [
 LENGTHS = [1, 3, 4, 5, 31, 32, 33, 63, 64, 97, 200]
 
 
-@pytest.fixture(scope="module", params=["tiny", "release"])
+@pytest.fixture(scope="module", params=["tiny", pytest.param("release", marks=pytest.mark.slow)])
 def codec(request: pytest.FixtureRequest, tiny_weights: Path) -> Codec:
     return Codec(tiny_weights if request.param == "tiny" else None, device="cpu")
 
