@@ -28,7 +28,19 @@ Tree = dict[str, bytes]
 
 MANY = 40
 
+STARTS_PROCESSES = {"eval_report", "ray", "run_vrcodec", "start", "vrcodec", "vrcodec_environment"}
+"""Fixtures of tests that start processes: seconds for every one that imports torch."""
+
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes as slow, but for those marked as fast."""
+    for item in items:
+        starts = STARTS_PROCESSES.intersection(getattr(item, "fixturenames", ()))
+        if starts and item.get_closest_marker("fast") is None:
+            item.add_marker(pytest.mark.slow)
 
 
 def tree(folder: Path) -> Tree:

@@ -102,6 +102,7 @@ def test_pipes_are_no_pictures(folder: Path, tmp_path: Path) -> None:
     assert len(listing.skipped) == 3
 
 
+@pytest.mark.slow
 def test_paths_through_links_are_taken_as_given(
     folder: Path, tmp_path: Path, settings: RunSettings, job: Encoding
 ) -> None:
@@ -400,6 +401,7 @@ class Deadly(Encoding):
         return super().prepare(source, name, run, mark)
 
 
+@pytest.mark.slow
 def test_deadly_pictures_fail_alone(tmp_path: Path, settings: RunSettings, job: Encoding) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
@@ -420,6 +422,7 @@ def test_deadly_pictures_fail_alone(tmp_path: Path, settings: RunSettings, job: 
     assert sorted(tree(out)) == ["0 a.vrc", "2 b.vrc", "4 c.vrc"]
 
 
+@pytest.mark.slow
 def test_only_a_few_tasks_are_handed_out_at_a_time(
     many: Path, tmp_path: Path, settings: RunSettings, job: Encoding
 ) -> None:

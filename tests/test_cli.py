@@ -79,6 +79,7 @@ def assert_one_error(result: subprocess.CompletedProcess[bytes], text: str, code
 # Round trips
 
 
+@pytest.mark.fast
 def test_round_trip_beside_the_input(
     work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path
 ) -> None:
@@ -237,6 +238,7 @@ def test_broken_files_are_one_line(
     assert not list(work.glob("*.png.*")) and len(list(work.glob("*.png"))) == 2
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -457,6 +459,7 @@ def test_info_shows_every_section(
     assert {"encode_kmac_per_pixel", "decode_kmac_per_pixel"} <= set(facts)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "heavy"),
     [
@@ -494,6 +497,7 @@ def test_quick_commands_import_nothing_heavy(
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.fast
 def test_help_names_every_command(run_vrcodec: RunVrcodec) -> None:
     text = run_vrcodec("--help").stdout.decode()
     for name in ("encode", "decode", "info", "train"):

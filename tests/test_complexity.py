@@ -106,6 +106,7 @@ def run_python(code: str, *paths: Path) -> None:
     subprocess.run([sys.executable, "-c", search + code], check=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_shim_declares_operators_when_the_binary_does_not_load(tmp_path: Path) -> None:
     suffix = importlib.machinery.EXTENSION_SUFFIXES[-1]
     (tmp_path / "torchvision").mkdir()
@@ -130,6 +131,7 @@ for operator in (torch.ops.torchvision.nms, torch.ops.torchvision.qnms):
     )
 
 
+@pytest.mark.slow
 def test_shim_leaves_existing_operators_alone() -> None:
     run_python(
         """

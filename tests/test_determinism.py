@@ -30,6 +30,7 @@ def _run(action: str, weights: Path, kind: str, *paths: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["tiny", "release"])
 def test_every_kind_of_process_decodes_every_others_files(
     which: str, tmp_path: Path, tiny_weights: Path

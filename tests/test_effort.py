@@ -32,6 +32,7 @@ def cost(codec: Codec, picture: CodedPicture, quality: float, effort: int) -> fl
     return 8 * len(data) + price * squared_error(picture.pixels, decoded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [0.2, 0.8])
 def test_more_effort_costs_less(codec: Codec, pictures: Path, quality: float) -> None:
     picture = to_coded(Image.open(pictures / "macaw.png"))
@@ -40,6 +41,7 @@ def test_more_effort_costs_less(codec: Codec, pictures: Path, quality: float) ->
     assert costs[2] < costs[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "picture",
     [
@@ -56,6 +58,7 @@ def test_odd_pictures_never_cost_more(codec: Codec, picture: Image.Image, qualit
     assert codec.decode(codec.encode(picture, quality, effort=3)).mode == picture.mode
 
 
+@pytest.mark.slow
 def test_tiles_are_refined_each_for_itself(codec: Codec, tiny_weights: Path) -> None:
     """What a tile changes no neighbour sees, so that tiles gain almost as much as the whole."""
     random = np.random.default_rng(5)
@@ -116,6 +119,7 @@ def test_effort_is_a_setting_of_a_folder(
     assert statuses == ["done", "done", "finished"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [3000, 6000])
 def test_sizes_are_kept_to(codec: Codec, pictures: Path, limit: int) -> None:
     picture = to_coded(Image.open(pictures / "macaw.png"))
@@ -126,6 +130,7 @@ def test_sizes_are_kept_to(codec: Codec, pictures: Path, limit: int) -> None:
     assert result.data == again.data
 
 
+@pytest.mark.slow
 def test_fidelity_is_reached(codec: Codec, pictures: Path) -> None:
     picture = to_coded(Image.open(pictures / "macaw.png"))
     settings = EncodeSettings(target=Target(Measure.PSNR, 34))

@@ -309,6 +309,7 @@ def test_anchors_hold_the_curves_for_kodak() -> None:
 
 
 def test_ssimulacra2_ranks_distortions(pictures: Path) -> None:
+    pytest.importorskip("ssimulacra2")
     source = np.asarray(Image.open(pictures / "macaw.png").convert("RGB"))
     (jpeg,) = codecs.find(["jpeg"])
     image = Image.fromarray(source)

@@ -128,6 +128,7 @@ def test_search_says_when_nothing_fits() -> None:
 # Pictures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["macaw", "hibiscus", "noise", "flat", "grey", "alpha"])
 def test_sizes_are_never_exceeded(
     name: str, codec: Codec, samples: dict[str, CodedPicture]
@@ -152,6 +153,7 @@ def test_sizes_are_never_exceeded(
     assert nearest.conditioning == codec.dials.at(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["macaw", "hibiscus", "noise", "grey", "alpha"])
 def test_psnr_is_reached_and_not_much_more(
     name: str, codec: Codec, samples: dict[str, CodedPicture]

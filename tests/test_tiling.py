@@ -61,7 +61,7 @@ CONFIGS = [
 LENGTHS = [1, 3, 4, 5, 31, 32, 33, 63, 64, 97, 200]
 
 
-@pytest.fixture(scope="module", params=["tiny", "release"])
+@pytest.fixture(scope="module", params=["tiny", pytest.param("release", marks=pytest.mark.slow)])
 def codecs(request: pytest.FixtureRequest, tiny_weights: Path) -> dict[int, Codec]:
     """Codecs by the side of their tiles."""
     weights = tiny_weights if request.param == "tiny" else None
@@ -150,6 +150,7 @@ def test_z_reaches_no_further_than_stated() -> None:
         assert max(reach_of(layer(z)[0], layer(poked)[0], 6, GROUP)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("side", [4, 8, 32, TILE])
 @pytest.mark.parametrize("config", CONFIGS)

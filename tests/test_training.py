@@ -73,6 +73,7 @@ def train(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(TINY.to_json())
     run, pictures = tmp_path / "run", tmp_path / "pictures"
@@ -119,6 +120,7 @@ def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> N
     assert json.loads((run / "record.json").read_text())["patches"] == 496
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -185,6 +187,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_tables_of_a_twin_are_counted_at_its_quality(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +225,7 @@ def started(fresh: TrainingState, store: PictureStore, options: TrainingOptions)
     return new_state(TINY, store, options, CPU, copy.deepcopy(fresh.model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_an_interrupted_run_goes_on_bit_for_bit(
     optimizer: str,
@@ -260,6 +264,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
         assert any(not torch.equal(first[name], start[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(
     fresh: TrainingState, photographs: Path, tmp_path: Path
 ) -> None:
@@ -382,6 +387,7 @@ def test_impossible_losses_are_refused() -> None:
     check_distortion("mix", two, 192)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
 def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(TINY.to_json())
@@ -422,6 +428,7 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
     assert len(curves["final"]["bpp"]) == 9
 
 
+@pytest.mark.slow
 def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
     plan = {
         "options": "--steps 3 --batch 2 --patch 64 --decay 0.5",
@@ -565,6 +572,7 @@ def test_augmentation_makes_grey_and_reduced_crops(store: PictureStore) -> None:
     assert float(reduced.min()) >= 0 and float(reduced.max()) <= 1
 
 
+@pytest.mark.slow
 def test_training_and_validation_need_no_coder(photographs: Path, tiny_weights: Path) -> None:
     """A machine lent for training has torch, numpy, Pillow, safetensors, tqdm and click only."""
     program = f"""

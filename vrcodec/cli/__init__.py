@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from vrcodec import __version__
+from vrcodec import __version__, extras
 from vrcodec.cli import output
 from vrcodec.errors import VrcodecError, one_line
 from vrcodec.text import printable
@@ -94,8 +94,9 @@ class LazyGroup(click.Group):
         except Exception as error:
             if TRACEBACK in os.environ:
                 raise
-            text = f"{one_line(error)} (a fault in vrcodec; {TRACEBACK}=1 shows where)"
-            output.complain(text)
+            missing = extras.missing(error) if isinstance(error, ModuleNotFoundError) else None
+            fault = f"{one_line(error)} (a fault in vrcodec; {TRACEBACK}=1 shows where)"
+            output.complain(missing or fault)
             return 1
 
 

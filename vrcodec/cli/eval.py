@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vrcodec import extras
 from vrcodec.cli import common
 from vrcodec.codec.settings import EncodeSettings
 from vrcodec.conditional.dials import QUALITY
@@ -171,7 +171,7 @@ def evaluate(
     from vrcodec.evaluation.report import check_report, open_report
 
     if report:
-        _check_packages()
+        extras.require(*REPORT_PACKAGES)
         check_report(report, overwrite)
     curves: dict[str, Curve] = {}
     for path in anchors:
@@ -199,6 +199,8 @@ def evaluate(
     _say_what_is_left_out()
     if evaluation.is_kodak:
         curves = kodak_anchors() | curves
+    if curves or compare:
+        extras.require("scipy")  # for BD-rates, before an hour of measuring
     if report:
         evaluation = dataclasses.replace(evaluation, notebook=open_report(report))
     _measure(report, evaluation, watch)
@@ -279,13 +281,6 @@ def _run(evaluation: Evaluation, tasks: Sequence[Task], what: str) -> None:
         disable=not sys.stderr.isatty(),
     ) as bar:
         evaluation.run(tasks, bar.update)
-
-
-def _check_packages() -> None:
-    missing = [name for name in REPORT_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        names = " ".join(missing)
-        raise VrcodecError(f"a report needs {' and '.join(missing)}: pip install {names}")
 
 
 def _table(evaluation: Evaluation) -> str:

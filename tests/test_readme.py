@@ -1,0 +1,166 @@
+"""The examples of the README run; the commands in all documents have the options they name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from PIL import Image
+
+from vrcodec import __version__
+from vrcodec.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/*.md"),
+    ROOT / "weights" / "README.md",
+]
+SHORTER = {"3600": "1", "DIR...": "photos --batch 2 --patch 64"}
+"""What is put in the place of words in the README's commands."""
+NOT_RUN = {"s3://": "needs a network", "vrcodec train": "tests/test_training.py runs it"}
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.M | re.S)
+
+
+def commands(document: Path) -> Iterator[str]:
+    """Commands in code blocks, whole, and in the text between backticks, without comments."""
+    for block in blocks(document, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from re.findall(r"(?:^|\s)(vrcodec \w+[^#&|]*)", line)
+    yield from (span[1:-1] for span in re.findall(r"`vrcodec \w[^`]*`", document.read_text()))
+
+
+def readme_commands() -> list[str]:
+    (block,) = [text for text in blocks(ROOT / "README.md", "sh") if "vrcodec info" in text]
+    lines = [line.partition("  #")[0].strip() for line in block.splitlines()]
+    assert len(lines) > 10 and all(line.startswith("vrcodec ") for line in lines)
+    return [line for line in lines if not any(words in line for words in NOT_RUN)]
+
+
+@pytest.fixture
+def place(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the README's examples begin with, as the current one."""
+    shutil.copy(pictures / "macaw.png", tmp_path / "img.png")
+    for name in ("photos", "kodak"):
+        (tmp_path / name).mkdir()
+        Image.open(tmp_path / "img.png").resize((176, 168)).save(tmp_path / name / "a.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", readme_commands())
+def test_commands_of_the_readme(
+    command: str, place: Path, vrcodec_environment: dict[str, str]
+) -> None:
+    if "--compare" in command:
+        for package in ("matplotlib", "jinja2", "scipy", "ssimulacra2"):
+            pytest.importorskip(package)
+    for word, shorter in SHORTER.items():
+        command = command.replace(word, shorter)
+    if " img.vrc" in command:
+        command = f"vrcodec encode img.png && {command}"
+    (place / "bin").mkdir()
+    script = place / "bin" / "vrcodec"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m vrcodec "$@"\n')
+    script.chmod(0o755)
+    path = os.pathsep.join((str(script.parent), vrcodec_environment["PATH"]))
+    result = subprocess.run(
+        ["bash", "-euc", command],
+        env=vrcodec_environment | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_python_of_the_readme(place: Path, tiny_weights: Path) -> None:
+    (place / "run").mkdir()
+    shutil.copy(tiny_weights, place / "run" / "weights.safetensors")
+    (block,) = blocks(ROOT / "README.md", "python")
+    names = {"x": torch.rand(2, 3, 64, 48), "conditioning": torch.tensor([[0.2], [0.9]])}
+    exec(compile(block, "README.md", "exec"), names)  # noqa: S102 (it is our own page)
+    assert names["picture"].size == Image.open("img.png").size
+    assert names["facts"]["width"] == Image.open("img.png").width
+    assert names["out"].x_hat.shape == names["x"].shape
+
+
+def options(command: str) -> set[str]:
+    """All options of a command."""
+    module, _, name = COMMANDS[command][0].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    parameters = [p for p in function.params if isinstance(p, click.Option)]
+    return {"-h", "--help"}.union(*(p.opts + p.secondary_opts for p in parameters))
+
+
+def test_documents_name_options_that_there_are() -> None:
+    wrong, seen = [], 0
+    for document in DOCUMENTS:
+        for line in commands(document):
+            _, command, *words = shlex.split(line.replace("'", ""))
+            seen += 1
+            if command not in COMMANDS:
+                wrong.append(f"{document.name}: {line}: no such command")
+                continue
+            named = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+            wrong += [f"{document.name}: {line}: {x}" for x in sorted(named - options(command))]
+    assert not wrong, "\n" + "\n".join(wrong)
+    assert seen > 40
+
+
+def test_links_in_documents_lead_somewhere() -> None:
+    broken = [
+        f"{document.relative_to(ROOT)}: {target}"
+        for document in DOCUMENTS
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", document.read_text())
+        if not (document.parent / target).exists()
+    ]
+    assert not broken, "\n" + "\n".join(broken)
+
+
+def test_every_document_is_in_the_index() -> None:
+    text = (ROOT / "docs" / "README.md").read_text()
+    missing = [path.name for path in ROOT.glob("docs/*.md") if f"({path.name})" not in text]
+    assert missing == ["README.md"]
+
+
+def test_every_promise_has_its_test() -> None:
+    """In SECURITY.md every line of a table names tests, and those are there."""
+    text = (ROOT / "SECURITY.md").read_text()
+    rows = [line for line in text.splitlines() if re.match(r"\| (?!promise)", line)]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+
+
+def test_version_heads_the_changelog() -> None:
+    """The topmost section is that of this version, or the unreleased one that will become it."""
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    heading, text = re.split(r"^## ", changelog, flags=re.M)[1].split("\n", 1)
+    if heading == "[Unreleased]":
+        said = re.search(r"^Next version: (.+)$", text, re.M)
+        assert said and said[1] == __version__
+    else:
+        assert re.fullmatch(rf"\[{re.escape(__version__)}\] - \d{{4}}-\d\d-\d\d", heading)
+
+
+def test_citation_names_the_version() -> None:
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
