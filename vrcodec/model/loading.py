@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vrcodec.errors import WeightsError
-from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN, ModelConfig
 from vrcodec.model.entropy_model import ACTIVATION_BITS, WEIGHT_BITS
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.network import CompressionModel
@@ -54,9 +56,15 @@ def build(weights: Weights) -> tuple[CompressionModel, FixedPointScalePath]:
     return model.eval().requires_grad_(False), fixed
 
 
-def exported(model: CompressionModel) -> CompressionModel:
-    """A copy of a model as it will be after a round trip through a weights file."""
-    copy = CompressionModel(model.config)
+def exported(
+    model: CompressionModel, make: Callable[[ModelConfig], CompressionModel] = CompressionModel
+) -> CompressionModel:
+    """A copy of a model as it will be after a round trip through a weights file.
+
+    Args:
+        make: what makes a network of its shape.
+    """
+    copy = make(model.config)
     state = {
         name.removeprefix(PREFIX): torch.from_numpy(array).float()
         for name, array in model_tensors(model).items()

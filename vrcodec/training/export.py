@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 
 from vrcodec.bitstream.container import CONDITIONING_ONE
 from vrcodec.bitstream.tables import TableSet, concatenate, quantise
-from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN
+from vrcodec.errors import VrcodecError
+from vrcodec.files import os_error_text
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.loading import exported, model_tensors
 from vrcodec.model.network import CompressionModel
@@ -23,7 +27,60 @@ PRIOR_COUNT = 100.0
 REACH = 5.0
 """Half-width of a table of y, in standard deviations."""
 HYPER_PRIOR_COUNT = 20.0
+GOLDEN = (math.sqrt(5) - 1) / 2
 MAX_HYPER_SYMBOLS = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A trained model as it will be used.
+
+    Attributes:
+        network: rounded to its stored precision.
+        fixed: the scale path in integers.
+        z_tables: probabilities of z, by quality bucket and channel.
+        y_tables: probabilities of y, by scale index.
+        tensors: everything that a weights file holds.
+    """
+
+    network: CompressionModel
+    fixed: FixedPointScalePath
+    z_tables: TableSet
+    y_tables: TableSet
+    tensors: dict[str, NDArray]
+
+    def save(self, path: Path) -> str:
+        """Write the weights file; returns the id of the weights. Raises VrcodecError."""
+        try:
+            return save_weights(path, self.network.config, self.tensors)
+        except OSError as error:
+            raise VrcodecError(f"{path}: {os_error_text(error)}") from error
+
+
+def finish(
+    model: CompressionModel,
+    sampler: CropSampler,
+    pictures: int,
+    size: int,
+    quality: float | None = None,
+    make: Callable[[ModelConfig], CompressionModel] = CompressionModel,
+) -> Finished:
+    """Round a trained model (it comes to the CPU) and count its tables.
+
+    The tables are counted on `pictures` crops of size x size, spread evenly over the dials or, for
+    a model of a single quality, all there; through the network as it will be after rounding to
+    its stored precision.
+
+    Raises:
+        WeightsError: the scale path could overflow.
+    """
+    network = exported(model.cpu(), make)
+    fixed = FixedPointScalePath.from_float(model.scale_path)
+    z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
+    tensors = model_tensors(model)
+    tensors |= {name: tensor.numpy() for name, tensor in fixed.tensors().items()}
+    tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
+    return Finished(network, fixed, z_tables, y_tables, tensors)
 
 
 def export(
@@ -34,25 +91,8 @@ def export(
     size: int,
     quality: float | None = None,
 ) -> str:
-    """Write the weights file of a trained model.
-
-    The tables are counted on `pictures` crops of size x size, spread evenly over the dial or, for
-    a model of a single quality, all there; through the network as it will be after rounding to
-    its stored precision.
-
-    Returns:
-        The id of the weights.
-
-    Raises:
-        WeightsError: the scale path could overflow.
-    """
-    network = exported(model.cpu())
-    fixed = FixedPointScalePath.from_float(model.scale_path)
-    z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
-    tensors = model_tensors(model)
-    tensors |= {name: tensor.numpy() for name, tensor in fixed.tensors().items()}
-    tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
-    return save_weights(path, model.config, tensors)
+    """Write the weights file of a trained model, made by `finish`; returns its id."""
+    return finish(model, sampler, pictures, size, quality).save(path)
 
 
 def count_tables(
@@ -68,9 +108,10 @@ def count_tables(
     y_counts = [np.zeros(2 * limit + 2) for limit in limits]
     z_seen: list[list[NDArray[np.int32]]] = [[] for _ in range(BUCKETS)]
     for i in range(pictures):
-        conditioning = [CONDITIONING_ONE // 2] * model.config.coefficients
-        position = (i + 0.5) / pictures if quality is None else quality
-        conditioning[0] = round(position * CONDITIONING_ONE)
+        # Evenly over the first dial, and over the others like a lattice (Kronecker's sequence).
+        positions = [(i + 0.5) * GOLDEN**k % 1 for k in range(model.config.coefficients)]
+        positions[0] = (i + 0.5) / pictures if quality is None else quality
+        conditioning = [round(position * CONDITIONING_ONE) for position in positions]
         x = sampler.batch(1, size).cpu()
         vector = torch.tensor([conditioning]) / CONDITIONING_ONE
         z, y = (part[0] for part in model.quantise(x, vector))
