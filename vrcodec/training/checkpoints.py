@@ -279,7 +279,7 @@ def _load_network(network: nn.Module, part: str, values: Mapping[str, Any]) -> N
     for name in [*own, *values]:
         value = values.get(name)
         if name not in own:
-            raise VrcodecError(f"{part} has {name!s:.60}, the model has not")
+            raise VrcodecError(f"{part} has {name!r:.60}, the model has not")
         if not isinstance(value, Tensor) or value.shape != own[name].shape:
             raise VrcodecError(f"{part}: {name} is missing or of the wrong shape")
         if not value.is_floating_point() or not torch.isfinite(value).all():

@@ -19,7 +19,7 @@ POLYNOMIALS = (
 )
 """a, b, c of x -> a x + b x^3 + c x^5, one after the other: they bring every singular value of
 0.01 to 1 to between 0.7 and 1.3. Fitted for that range (least largest error), as in Polar Express
-(Amsel et al., 2025); Muon's own five steps of one polynomial leave 0.68 to 1.13 of about the same."""
+(Amsel et al., 2025); five steps of Muon's one polynomial leave 0.68 to 1.13 of about the same."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -140,8 +140,11 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def make_optimizer(
     name: str, model: nn.Module, lr: float, dtype: torch.dtype = torch.float32
 ) -> Optimizer:
-    """The optimiser called `name`, one of NAMES, over all parameters of a model."""
-    if name == "muon":
+    """The optimiser called `name`, one of NAMES, over all parameters of a model.
+
+    AdamW also where a model has no convolutions for Muon.
+    """
+    if name == "muon" and split_parameters(model)[0]:
         return MuonAdamW(model, lr, dtype)
     return torch.optim.AdamW(model.parameters(), lr=lr, betas=BETAS, weight_decay=0.0, fused=True)
 

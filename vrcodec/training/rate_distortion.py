@@ -58,7 +58,7 @@ class RateDistortion:
         VrcodecError: the model has no dial for the loss, or one too many.
     """
 
-    figures = ("bpp", "psnr")
+    figures: tuple[str, ...] = ("bpp", "psnr")
 
     def __init__(
         self,
