@@ -61,6 +61,7 @@ def train(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(TINY.to_json())
     run, pictures = tmp_path / "run", tmp_path / "pictures"
@@ -264,6 +265,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
         assert any(not torch.equal(first[name], start[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(
     fresh: TrainingState[CompressionModel], photographs: Path, tmp_path: Path
 ) -> None:
@@ -382,6 +384,7 @@ def test_impossible_losses_are_refused(store: PictureStore) -> None:
     RateDistortion(two, store, dataclasses.replace(OPTIONS, loss="tune"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
 def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(TINY.to_json())
@@ -422,45 +425,33 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
     assert len(curves["final"]["bpp"]) == 9
 
 
+@pytest.mark.slow
 def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
     plan = {
-        "options": "--steps 3 --batch 2 --patch 64 --decay 0.5",
+        "options": {"max_steps": 3, "batch": 2, "patch": 64, "decay": 0.5, "export_pictures": 8},
         "seeds": [1],
         "config": json.loads(TINY.to_json()),
         "variants": {
             "usual": {},
             "without FiLM": {"config": {"film_width": 0}},
-            "longer": {"from": "usual", "options": "--steps 6"},
-            "patched": {"patch": "patch.py"},
-            "twin": {"options": "--only-quality 0.5"},
+            "longer": {"from": "usual", "options": {"max_steps": 6}},
+            "other basis": {"model": "no_dct.py"},
+            "equal time": {"as_long_as": "usual"},
+            "twin": {"options": {"only_quality": 0.5}},
         },
     }
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    (tmp_path / "patch.py").write_text(
-        "from vrcodec.training import loop\nloop.LOG_COLUMNS = ('patched',)\n"
-    )
+    scripts = TESTS.parent / "scripts"
+    shutil.copy(scripts / "plans" / "no_dct.py", tmp_path)
     (tmp_path / "pictures").mkdir()
     shutil.copy(TESTS / "pictures" / "macaw.png", tmp_path / "pictures")
 
     def compare(*options: str) -> list[str]:
         result = subprocess.run(
             [
-                sys.executable,
-                TESTS.parent / "scripts" / "ablate.py",
-                "plan.json",
-                "-o",
-                "out",
-                "--train",
-                "pictures",
-                "--val",
-                "pictures",
-                "--val-crop",
-                "64",
-                "--jobs",
-                "2",
-                "--plot",
-                "differences.png",
-                *options,
+                *(sys.executable, scripts / "ablate.py", "plan.json", "-o", "out"),
+                *("--train", "pictures", "--val", "pictures", "--val-crop", "64"),
+                *("--jobs", "2", "--plot", "differences.png", *options),
             ],
             cwd=tmp_path,
             capture_output=True,
@@ -473,21 +464,23 @@ def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
         return result.stdout.splitlines()
 
     lines = compare()
-    rows = ["| without FiLM", "| longer", "| patched", "| twin"]
-    assert [line.split(" | ")[0] for line in lines[-4:]] == rows
-    assert json.loads((tmp_path / "out/without-FiLM/1/record.json").read_text())["steps"] == 3
-    twin = tmp_path / "out" / "twin"
-    options = json.loads((twin / "1" / "record.json").read_text())["options"]
+    rows = ["| without FiLM", "| longer", "| other basis", "| equal time", "| twin"]
+    assert [line.split(" | ")[0] for line in lines[-5:]] == rows
+    out = tmp_path / "out"
+    records = {
+        name: json.loads((out / name / "1" / "record.json").read_text())
+        for name in ("usual", "without-FiLM", "longer", "equal-time", "twin")
+    }
+    assert records["without-FiLM"]["steps"] == 3 and records["longer"]["steps"] == 6
+    options = records["twin"]["options"]
     assert (options["seed"], options["only_quality"]) == (1, 0.5)
+    seconds = records["usual"]["seconds"] + records["usual"]["closing"]
+    assert records["equal-time"]["options"]["max_time"] == pytest.approx(seconds)
     Image.open(tmp_path / "differences.png").verify()
-    assert (tmp_path / "out/patched/1/log.csv").read_text().startswith("patched")
-    assert Image.open(tmp_path / "out/centres/0000.png").size == (64, 64)
-    grown = torch.load(tmp_path / "out/longer/1/trunk.pt", weights_only=True)
-    assert grown["step"] == 4 and not grown["annealing"]
-    longer = json.loads((tmp_path / "out/longer/1/record.json").read_text())
-    assert longer["steps"] == 6
+    begun = torch.load(out / "longer" / "1" / "trunk.pt", weights_only=True)
+    assert begun["step"] == 4 and not begun["annealing"]
 
-    shutil.copy(tmp_path / "out" / "usual" / "1" / "curve.json", twin / "1")
+    shutil.copy(out / "usual" / "1" / "val.json", out / "twin" / "1")
     last = compare("--against", "usual")[-1].replace("-0.00", "+0.00")
     assert last == "| twin | 1 | +0.00 % | +0.00 % | +0.00 % |"  # nothing is trained twice
 

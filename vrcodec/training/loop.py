@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Generic
 
@@ -18,6 +18,7 @@ from vrcodec.model.precision import fastest_dtype
 from vrcodec.training import checkpoints
 from vrcodec.training.checkpoints import CHECKPOINT, TRUNK, TrainingState
 from vrcodec.training.distributed import World
+from vrcodec.training.fast import FastGradients
 from vrcodec.training.log import Log
 from vrcodec.training.objective import Batch, Model, Objective
 from vrcodec.training.options import TrainingOptions
@@ -122,8 +123,9 @@ class _Loop(Generic[Model]):
         (low,) = world.largest(fast is not torch.float32)  # one type for all
         self.autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bool(low))
         self.forward: Callable[..., object] = world.wrap(state.model)
+        self.fast: AbstractContextManager[object] = FastGradients()
         if options.compile:
-            self.forward = torch.compile(self.forward)
+            self.forward, self.fast = torch.compile(self.forward), nullcontext()
         self.parameters: list[Tensor] = list(state.model.parameters())
         self.averaged: list[Tensor] = list(state.ema.parameters())
         self.names = ("loss", *objective.figures, "grad_norm")
@@ -180,7 +182,7 @@ class _Loop(Generic[Model]):
         drawn = self.objective.batch(count, side)
         mine = self.world.share(count)
         batch: Batch = tuple(part[mine].to(self.world.device) for part in drawn)
-        with self.autocast:
+        with self.autocast, self.fast:
             loss, figures = self.objective.loss(self.forward, batch)
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -109,6 +109,7 @@ class RateDistortion:
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss, and the means of bits per pixel and PSNR (dB)."""
         x, positions = batch
+        x = x.contiguous(memory_format=torch.channels_last)
         lam, *others = (
             dial.low * (dial.high / dial.low) ** positions[:, k]
             for k, dial in enumerate(self.dials)

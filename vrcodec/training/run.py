@@ -281,7 +281,8 @@ def record(
     return {
         "steps": state.step,
         "patches": state.patches,
-        "seconds": round(state.seconds),
+        "seconds": round(state.seconds, 1),
+        "closing": round(state.closing, 1),
         "pictures": len(objective.store),
         "megapixels": round(objective.store.megapixels, 1),
         "options": settings,
