@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import RunVrcodec
+from conftest import RunVrcodec, wait_for
 from PIL import Image
 
 from vrcodec.bitstream import container
@@ -130,6 +130,30 @@ def test_mistakes_are_one_line(arguments: list[str], code: int, text: str, tmp_p
     assert result.returncode == code
     assert text in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_leaves_a_checkpoint_and_130(photographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.json").write_text(TINY.to_json())
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "vrcodec", "train", photographs, "-o", run]
+    command += ["--config", tmp_path / "tiny.json", "--max-time", "500", "--patch", "64"]
+    command += ["--export-pictures", "4", "--log-every", "0.1"]
+    with subprocess.Popen(
+        list(map(str, command)), cwd=TESTS.parent, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: (run / "log.csv").exists() and b"\n1," in (run / "log.csv").read_bytes())
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130 and "go on with --resume" in said
+    assert "crops/s" in said and "left" in said  # a plain line, as this is no terminal
+    saved = checkpoints.read(run / CHECKPOINT)
+    assert saved.step > 0 and saved.sources["pictures"] == [str(photographs)]
+    assert not list(run.glob(".*")) and not (run / "weights.safetensors").exists()
+    again = train("-o", run, "--resume", "--steps", saved.step)
+    assert again.returncode == 0, again.stderr
+    Codec(run / "weights.safetensors", "cpu")
 
 
 def test_schedule_warms_up_holds_and_decays() -> None:
