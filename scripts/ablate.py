@@ -6,30 +6,34 @@
 PLAN.json names the variants, the first being what the others are compared with:
 
     {
-      "options": "--steps 3000 --batch 8 --patch 128 --decay 0.3",
+      "options": {"max_steps": 3000, "batch": 8, "decay": 0.3},
       "seeds": [0, 1],
       "config": {"width8": 128},
       "variants": {
         "as released": {},
-        "Muon": {"options": "--optimizer muon"},
+        "Muon": {"options": {"optimizer": "muon"}},
+        "Muon, as long": {"options": {"optimizer": "muon"}, "as_long_as": "as released"},
         "deeper context": {"config": {"context_blocks": 1}},
-        "other blocks": {"patch": "other_blocks.py"},
-        "longer": {"from": "as released", "options": "--steps 9000", "seeds": [0]}
+        "other blocks": {"model": "other_blocks.py"},
+        "longer": {"from": "as released", "options": {"max_steps": 9000}, "seeds": [0]}
       }
     }
 
-`options` are those of `vrcodec train`; `config` changes single values of the model's shape;
-`patch` is a Python file beside the plan that is run first, to replace parts of vrcodec; `from`
-goes on with what another variant was before its learning rate fell; `seeds` are the variant's
-own. Every variant is trained once per seed into OUT/VARIANT/SEED and measured on the validation
-pictures (--val-crop: the centre of each); what is there already is not done again. Prints a
+`options` are fields of `TrainingOptions` (vrcodec train --help has them as options of the command
+line); `config` changes single values of the model's shape; `model` is a Python file beside the plan
+with a function `model(config)` that makes the network; `from` goes on with what another variant was
+before its learning rate fell; `as_long_as` trains for as many seconds as another variant's run of
+the same seed took for its steps, instead of for a number of steps: equal time, where the variants
+differ in speed; `init` starts from weights or a checkpoint, named relative to the plan; `seeds` are
+the variant's own. Every variant is trained once per seed into OUT/VARIANT/SEED and measured on
+the validation pictures (--val-crop: the centre of each); what is there is not done again. Prints a
 Markdown table: BD-rate (PSNR) over the dial against the first variant of the same seed, its mean
-and its range over the seeds. An effect within the range of the first variant's seeds against
-each other counts as none.
+and its range over the seeds. An effect within the range of the first variant's seeds against each
+other counts as none.
 
-For twins trained for one quality (`--only-quality Q`) a curve is one point: the table says by how
-many percent of rate it is off the first variant's curve at its own PSNR. `--plot` draws that
-difference along the dial: a line for each curve, a point for each twin.
+For twins trained for one quality (`only_quality`) a curve is one point: the table says by how many
+percent of rate it is off the first variant's curve at its own PSNR. `--plot` draws that difference
+along the dial: a line for each curve, a point for each twin.
 """
 
 from __future__ import annotations
@@ -39,7 +43,6 @@ import json
 import math
 import os
 import runpy
-import shlex
 import shutil
 import subprocess
 import sys
@@ -48,15 +51,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from scipy.interpolate import PchipInterpolator
 
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.model.config import ModelConfig
-from vrcodec.training.data import find_pictures
-from vrcodec.training.loop import CHECKPOINT, TRUNK
+from vrcodec.model.network import CompressionModel
+from vrcodec.training.checkpoints import CHECKPOINT, TRUNK
+from vrcodec.training.run import CURVES, RECORD, run_training
 
-CURVE = "curve.json"
+EXPORT_PICTURES = 64
+"""Crops that tables are counted on: weights before and after training are exported."""
 
 
 def folder(arguments: argparse.Namespace, name: str, seed: int) -> Path:
@@ -69,76 +73,85 @@ def seeds_of(plan: dict[str, Any], name: str) -> list[int]:
     return list(plan["variants"][name].get("seeds", plan["seeds"]))
 
 
+def done(run: Path) -> bool:
+    """Whether a variant is trained and measured."""
+    return (run / CURVES).exists() and "final" in json.loads((run / CURVES).read_text())
+
+
 def train_variant(
     plan: dict[str, Any], name: str, seed: int, arguments: argparse.Namespace
 ) -> None:
     """Train a variant in a process of its own, and measure it, unless that is done."""
     variant = plan["variants"][name]
     run = folder(arguments, name, seed)
-    if (run / CURVE).exists():
+    if done(run):
         return
     run.mkdir(parents=True, exist_ok=True)
-    shape = json.loads(ModelConfig().to_json()) | plan.get("config", {})
-    (run / "config.json").write_text(json.dumps(shape | variant.get("config", {})))
+    options = {"export_pictures": EXPORT_PICTURES, "val_crop": arguments.val_crop}
+    options |= plan["options"] | variant.get("options", {}) | {"seed": seed}
+    if "as_long_as" in variant:
+        record = json.loads((folder(arguments, variant["as_long_as"], seed) / RECORD).read_text())
+        options |= {"max_time": record["seconds"] + record["closing"], "max_steps": 0}
     if "from" in variant and not (run / CHECKPOINT).exists():
-        earlier = folder(arguments, variant["from"], seed)
-        shutil.copyfile(earlier / TRUNK, run / CHECKPOINT)
-    command = ["train", *map(str, arguments.train), "-o", str(run), "--seed", str(seed)]
-    command += shlex.split(plan["options"]) + shlex.split(variant.get("options", ""))
-    if (run / CHECKPOINT).exists():
-        command.append("--resume")
-    elif "--init" not in command:
-        command += ["--config", str(run / "config.json")]
-    print(shlex.join(["vrcodec", *command]), file=sys.stderr, flush=True)
-    patch = str(arguments.plan.parent / variant["patch"]) if "patch" in variant else ""
+        shutil.copyfile(folder(arguments, variant["from"], seed) / TRUNK, run / CHECKPOINT)
+    beside = arguments.plan.parent
+    job = {
+        "folders": [str(path) for path in arguments.train],
+        "run": str(run),
+        "val": str(arguments.val),
+        "options": options,
+        "config": json.loads(ModelConfig().to_json()) | plan.get("config", {}),
+        "model": str(beside / variant["model"]) if "model" in variant else None,
+        "init": str(beside / variant["init"]) if "init" in variant else None,
+    }
+    job["config"] |= variant.get("config", {})
+    print(f"{name}, seed {seed}: {json.dumps(options)}", file=sys.stderr, flush=True)
     threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     subprocess.run(
-        [sys.executable, __file__, "--one", json.dumps([patch, command, str(arguments.val)])],
+        [sys.executable, __file__, "--one", json.dumps(job)],
         check=True,
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
     )
 
 
-def train_and_measure(patch: str, command: list[str], pictures: str) -> None:
+def train_and_measure(job: dict[str, Any]) -> None:
     """What the process of one variant does: the run's folder gets its validation curve."""
-    if patch:
-        runpy.run_path(patch)
-    from vrcodec.cli import main as vrcodec
-    from vrcodec.training import run as training
-
-    training.EXPORT_PICTURES = 64  # weights before and after training are exported: a minute a run
-    vrcodec(command, standalone_mode=False)
-    run = Path(command[command.index("-o") + 1])
-    curve = training.validate(run / training.WEIGHTS, Path(pictures), "cpu")
-    (run / CURVE).write_text(json.dumps(curve))
+    run = Path(job["run"])
+    resume = (run / CHECKPOINT).exists()
+    starts = {
+        "config": ModelConfig.from_json(json.dumps(job["config"])),
+        "init": Path(job["init"]) if job["init"] else None,
+    }
+    make = runpy.run_path(job["model"])["model"] if job["model"] else CompressionModel
+    finished = run_training(
+        [Path(path) for path in job["folders"]],
+        run,
+        job["options"],
+        resume=resume,
+        val=Path(job["val"]),
+        make=make,
+        visible=True,
+        **({} if resume else starts),
+    )
+    sys.exit(0 if finished else 130)
 
 
 def train_all(plan: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """Train what is missing, `--jobs` runs at a time; what goes on from another run comes last."""
+    """Train what is missing, `--jobs` runs at a time; what needs another run comes after it."""
     wanted = [(name, seed) for name in plan["variants"] for seed in seeds_of(plan, name)]
-    later = [run for run in wanted if "from" in plan["variants"][run[0]]]
+    needy = {
+        name for name, variant in plan["variants"].items() if {"from", "as_long_as"} & set(variant)
+    }
+    later = [run for run in wanted if run[0] in needy]
     for runs in ([run for run in wanted if run not in later], later):
         with ThreadPoolExecutor(arguments.jobs) as pool:
             list(pool.map(lambda run: train_variant(plan, run[0], run[1], arguments), runs))
 
 
-def centres(pictures: Path, side: int, target: Path) -> Path:
-    """A folder of the centres (side x side, or less) of all pictures, as PNG."""
-    target.mkdir(parents=True, exist_ok=True)
-    for number, path in enumerate(find_pictures([pictures])):
-        with Image.open(path) as image:
-            left, top = (max(0, (length - side) // 2) for length in image.size)
-            right, bottom = min(image.width, left + side), min(image.height, top + side)
-            image.convert("RGB").crop((left, top, right, bottom)).save(target / f"{number:04}.png")
-    return target
-
-
 def only_quality(plan: dict[str, Any], name: str) -> float | None:
     """The one quality that a variant is trained for."""
-    options = shlex.split(plan["variants"][name].get("options", ""))
-    if "--only-quality" not in options:
-        return None
-    return float(options[options.index("--only-quality") + 1])
+    quality: float | None = plan["variants"][name].get("options", {}).get("only_quality")
+    return quality
 
 
 def difference(
@@ -204,7 +217,9 @@ def main() -> None:
     parser.add_argument("--train", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--val-crop", type=int, metavar="SIDE", help="measure on centres only")
+    parser.add_argument(
+        "--val-crop", type=int, default=512, metavar="SIDE", help="measure on centres of this side"
+    )
     parser.add_argument(
         "--jobs",
         type=int,
@@ -216,15 +231,13 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the differences")
     arguments = parser.parse_args()
     plan = json.loads(arguments.plan.read_text())
-    if arguments.val_crop:
-        arguments.val = centres(arguments.val, arguments.val_crop, arguments.output / "centres")
     train_all(plan, arguments)
     names = list(plan["variants"])
     usual = arguments.against or names[0]
     names.insert(0, names.pop(names.index(usual)))
     curves = {
         name: {
-            seed: json.loads((folder(arguments, name, seed) / CURVE).read_text())
+            seed: json.loads((folder(arguments, name, seed) / CURVES).read_text())["final"]
             for seed in seeds_of(plan, name)
             if seed in seeds_of(plan, usual)
         }
@@ -233,7 +246,7 @@ def main() -> None:
     base = curves[usual]
     first, *others = base.values()
     spread = ", ".join(f"{bd_rate(curve, first)[0]:+.2f} %" for curve in others)
-    print(f"seeds {list(base)}; {plan['options']}")
+    print(f"seeds {list(base)}; {json.dumps(plan['options'])}")
     print(f"{usual}: other seeds against the first: {spread or 'none'}\n")
     print("| variant | seeds | BD-rate, mean | least | most |\n|---|--:|--:|--:|--:|")
     for name in names[1:]:
@@ -251,6 +264,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        train_and_measure(*json.loads(sys.argv[2]))
+        train_and_measure(json.loads(sys.argv[2]))
     else:
         main()

@@ -1,20 +1,29 @@
 #!/usr/bin/env bash
-# Trains a model the way the released weights were trained, from nothing:
+# Trains a model the way the released weights are trained, from nothing:
 #
 #     scripts/train_release.sh RUN VAL DIR...
 #
-# RUN is the folder of the run, VAL holds pictures to measure on, the DIRs pictures to train on.
-# RUN/weights.safetensors is the result, RUN/trunk.safetensors the weights before the learning rate
-# fell, RUN/val.json their rate-distortion. Started again after an interruption it goes on.
-# On two cores of a server CPU it takes about three hours; DEVICE=cuda uses a GPU, OPTIONS="--steps
-# 500000" and the like change the recipe.
+# RUN is the folder of the run, VAL holds pictures to measure on, the DIRs pictures to train on:
+# pictures that anybody may use, if the weights are to be such. RUN/weights.safetensors is the result,
+# RUN/trunk.safetensors the weights before the learning rate fell, RUN/val.json their rate-distortion.
+# Started again after an interruption it goes on. The 160,000 steps take about half a day on two idle
+# cores of a server CPU; DEVICE=cuda uses a GPU, OPTIONS="--steps 500000" and the like change the
+# recipe. docs/training.md says how to go on from the result, and how to add the second dial.
 set -euo pipefail
 run=$1 val=$2
 shift 2
-go_on=()
-[[ -f $run/checkpoint.pt ]] && go_on=(--resume)
 read -ra changes <<<"${OPTIONS:-}"
+if [[ -f $run/checkpoint.pt ]]; then
+    exec vrcodec train -o "$run" --resume --device "${DEVICE:-auto}" "${changes[@]}"
+fi
+shape=$(mktemp)
+trap 'rm -f "$shape"' EXIT
+cat >"$shape" <<'JSON'
+{"lambda_ranges": [[0.0006, 0.5]], "width8": 128, "width16": 256, "analysis_blocks": [2, 2],
+ "synthesis_blocks": [2, 3], "core": 192, "hyper": 64, "hyper_width": 96, "context_width": 128,
+ "context_blocks": 0, "context_passes": 4, "film_width": 64, "learned_linear": false}
+JSON
 # The rate falls over larger crops, with the integer scale path in the loop.
-exec vrcodec train "$@" -o "$run" "${go_on[@]}" --val "$val" --device "${DEVICE:-auto}" \
-    --lr 1e-3 --batch 16 --patch 128 --steps 29000 --decay 0.26 --final-patch 192 --final-batch 6 \
-    "${changes[@]}"
+vrcodec train "$@" -o "$run" --config "$shape" --val "$val" --device "${DEVICE:-auto}" \
+    --optimizer muon --lr 2e-3 --warmup 300 --batch 16 --patch 128 --steps 160000 \
+    --decay 0.2 --final-patch 192 --final-batch 8 "${changes[@]}"

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vrcodec.conditional.film import ConditionedConv
-from vrcodec.model import transforms
+from vrcodec.model.config import ModelConfig
+from vrcodec.model.network import CompressionModel
+from vrcodec.model.transforms import SLOPE
 
 
 class Bottleneck(nn.Module):
@@ -23,8 +25,8 @@ class Bottleneck(nn.Module):
         self.widen.weight.data.mul_(0.1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        y = F.leaky_relu(self.narrow(x, embedding), transforms.SLOPE)
-        return x + self.widen(F.leaky_relu(self.middle(y), transforms.SLOPE))
+        y = F.leaky_relu(self.narrow(x, embedding), SLOPE)
+        return x + self.widen(F.leaky_relu(self.middle(y), SLOPE))
 
 
 class TwoBottlenecks(nn.Module):
@@ -38,4 +40,5 @@ class TwoBottlenecks(nn.Module):
         return x
 
 
-transforms.ResidualBlock = TwoBottlenecks  # type: ignore[assignment,misc]
+def model(config: ModelConfig) -> CompressionModel:
+    return CompressionModel(config, block=TwoBottlenecks)

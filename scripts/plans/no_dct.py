@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from vrcodec.model import transforms
+from vrcodec.model.config import ModelConfig
+from vrcodec.model.network import CompressionModel
 
-transforms.block_basis = lambda size: torch.eye(3 * size**2, device="cpu")
+
+def model(config: ModelConfig) -> CompressionModel:
+    return CompressionModel(config, basis=lambda size: torch.eye(3 * size**2, device="cpu"))

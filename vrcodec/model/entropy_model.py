@@ -39,7 +39,7 @@ from vrcodec.model.integer_path import (
     WEIGHT_BITS,
     layer_widths,
 )
-from vrcodec.model.transforms import SLOPE, limit, residual_blocks
+from vrcodec.model.transforms import SLOPE, MakeBlock, ResidualBlock, limit, residual_blocks
 
 MIN_LIKELIHOOD = 2.0**-60
 
@@ -213,12 +213,18 @@ class MeanPath(nn.Module):
 class ContextPass(nn.Module):
     """Means for one pass from the hyper features and the latents decoded so far."""
 
-    def __init__(self, config: ModelConfig, outputs: int, context: bool) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        outputs: int,
+        context: bool,
+        block: MakeBlock = ResidualBlock,
+    ) -> None:
         super().__init__()
         width = config.context_width
         self.features = ConditionedConv(width, width, config.film_width)
         self.decoded = nn.Conv2d(config.core, width, 3, padding=1, bias=False) if context else None
-        self.blocks = residual_blocks(width, config.context_blocks, config.film_width)
+        self.blocks = residual_blocks(width, config.context_blocks, config.film_width, block)
         self.mix = nn.Conv2d(width, width + width // 2, 1)
         self.out = nn.Conv2d(width + width // 2, outputs, 1)
         with torch.no_grad():
@@ -245,13 +251,14 @@ class ContextModel(nn.Module):
 
     pass_of: Tensor
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, block: MakeBlock = ResidualBlock) -> None:
         super().__init__()
         self.core = config.core
         self.passes = nn.ModuleList(
-            ContextPass(config, config.core, context=k > 0) for k in range(config.context_passes)
+            ContextPass(config, config.core, context=k > 0, block=block)
+            for k in range(config.context_passes)
         )
-        self.detail = ContextPass(config, LATENT_CHANNELS - config.core, context=True)
+        self.detail = ContextPass(config, LATENT_CHANNELS - config.core, True, block)
         order = torch.tensor([[0, 2], [3, 1]], device="cpu")
         channels = torch.arange(config.core, device="cpu")[:, None, None]
         pass_of = (order + channels) % config.context_passes

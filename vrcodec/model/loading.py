@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vrcodec.errors import VrcodecError, WeightsError
-from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN, ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.integer_path import ACTIVATION_BITS, WEIGHT_BITS
 from vrcodec.model.isolation import is_forked
@@ -71,9 +73,15 @@ def select_device(name: str) -> torch.device:
     return device
 
 
-def exported(model: CompressionModel) -> CompressionModel:
-    """A copy of a model as it will be after a round trip through a weights file."""
-    copy = CompressionModel(model.config)
+def exported(
+    model: CompressionModel, make: Callable[[ModelConfig], CompressionModel] = CompressionModel
+) -> CompressionModel:
+    """A copy of a model as it will be after a round trip through a weights file.
+
+    Args:
+        make: what makes a network of its shape.
+    """
+    copy = make(model.config)
     state = {
         name.removeprefix(PREFIX): torch.from_numpy(array).float()
         for name, array in model_tensors(model).items()

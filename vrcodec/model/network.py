@@ -22,7 +22,15 @@ from vrcodec.model.entropy_model import (
     round_to_bits,
     symbol_bits,
 )
-from vrcodec.model.transforms import AnalysisTransform, SynthesisTransform, TransformBasis
+from vrcodec.model.linear_basis import block_basis
+from vrcodec.model.transforms import (
+    AnalysisTransform,
+    MakeBasis,
+    MakeBlock,
+    ResidualBlock,
+    SynthesisTransform,
+    TransformBasis,
+)
 
 MAX_SYMBOL = (1 << 15) - 1
 """Symbols are 16-bit: magnitudes up to this."""
@@ -56,21 +64,31 @@ class ForwardOutput:
 
 
 class CompressionModel(nn.Module):
-    """Scale hyperprior codec (Balle et al. 2018) conditioned on its loss coefficients."""
+    """Scale hyperprior codec (Balle et al. 2018) conditioned on its loss coefficients.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        config: widths and depths.
+        block, basis: other residual blocks, another fixed basis, to compare with.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        block: MakeBlock = ResidualBlock,
+        basis: MakeBasis = block_basis,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.basis = TransformBasis()
+        self.basis = TransformBasis(basis)
         self.conditioning = ConditioningNet(config.coefficients, config.film_width)
         self.log_step = StepTable(config.coefficients, LATENT_CHANNELS)
-        self.analysis = AnalysisTransform(config)
-        self.synthesis = SynthesisTransform(config)
+        self.analysis = AnalysisTransform(config, block)
+        self.synthesis = SynthesisTransform(config, block)
         self.hyper_analysis = HyperAnalysis(config)
         self.hyper_prior = HyperPrior(config)
         self.scale_path = ScalePath(config)
         self.mean_path = MeanPath(config)
-        self.context = ContextModel(config)
+        self.context = ContextModel(config, block)
 
     def condition(self, conditioning: Tensor | Conditioning | float) -> Condition:
         """What the networks are told; needed once for all that is done at a conditioning.

@@ -18,6 +18,8 @@ from those of any photograph, `confidence` leaves the DCT alone.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,9 +91,15 @@ class ResidualBlock(nn.Module):
         return x + self.contract(F.leaky_relu(self.expand(x, embedding), SLOPE))
 
 
-def residual_blocks(width: int, count: int, film_width: int) -> nn.ModuleList:
+MakeBlock = Callable[[int, int], nn.Module]
+"""What makes a residual block of a width and a width of FiLM's embedding."""
+
+
+def residual_blocks(
+    width: int, count: int, film_width: int, block: MakeBlock = ResidualBlock
+) -> nn.ModuleList:
     """`count` blocks in a row; what they add is small at first."""
-    return nn.ModuleList(ResidualBlock(width, film_width) for _ in range(count))
+    return nn.ModuleList(block(width, film_width) for _ in range(count))
 
 
 def _zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
@@ -127,16 +135,16 @@ class AnalysisTransform(nn.Module):
     y is in units of each coefficient's standard deviation, before quantisation.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, block: MakeBlock = ResidualBlock) -> None:
         super().__init__()
         self.core = config.core
         self.linear = LinearPath(config.learned_linear)
         self.stem = nn.Conv2d(192, config.width8, 1)
         nn.init.dirac_(self.stem.weight)
         at_8, at_16 = config.analysis_blocks
-        self.blocks8 = residual_blocks(config.width8, at_8, config.film_width)
+        self.blocks8 = residual_blocks(config.width8, at_8, config.film_width, block)
         self.down = nn.Conv2d(config.width8, config.width16, 2, stride=2)
-        self.blocks16 = residual_blocks(config.width16, at_16, config.film_width)
+        self.blocks16 = residual_blocks(config.width16, at_16, config.film_width, block)
         self.head = _zero_conv(config.width16, config.core)
 
     def forward(self, x: Tensor, condition: Condition, basis: TransformBasis) -> Tensor:
@@ -162,14 +170,14 @@ class AnalysisTransform(nn.Module):
 class SynthesisTransform(nn.Module):
     """Latents to pictures: y_hat (B, 768, h, w) -> x_hat (B, 3, 16h, 16w), not clamped."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, block: MakeBlock = ResidualBlock) -> None:
         super().__init__()
         self.linear = LinearPath(config.learned_linear)
         self.stem = nn.Conv2d(LATENT_CHANNELS, config.width16, 1)
         at_16, at_8 = config.synthesis_blocks
-        self.blocks16 = residual_blocks(config.width16, at_16, config.film_width)
+        self.blocks16 = residual_blocks(config.width16, at_16, config.film_width, block)
         self.up = nn.Conv2d(config.width16, 4 * config.width8, 1)
-        self.blocks8 = residual_blocks(config.width8, at_8, config.film_width)
+        self.blocks8 = residual_blocks(config.width8, at_8, config.film_width, block)
         self.head = _zero_conv(config.width8, 192)
 
     def forward(self, y: Tensor, condition: Condition, basis: TransformBasis) -> Tensor:
@@ -190,6 +198,10 @@ class SynthesisTransform(nn.Module):
         return (linear + F.pixel_shuffle(branch.float(), 8)) / PIXEL_GAIN + 0.5
 
 
+MakeBasis = Callable[[int], Tensor]
+"""What makes an orthonormal basis of blocks of a side, as `block_basis` does."""
+
+
 class TransformBasis(nn.Module):
     """The fixed DCT bases and the standard deviation of every coefficient (measured once)."""
 
@@ -198,10 +210,10 @@ class TransformBasis(nn.Module):
     deviation8: Tensor
     deviation16: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, basis: MakeBasis = block_basis) -> None:
         super().__init__()
-        self.register_buffer("basis8", block_basis(8), persistent=False)
-        self.register_buffer("basis16", block_basis(BLOCK), persistent=False)
+        self.register_buffer("basis8", basis(8), persistent=False)
+        self.register_buffer("basis16", basis(BLOCK), persistent=False)
         self.register_buffer("deviation8", torch.ones(192))
         self.register_buffer("deviation16", torch.ones(LATENT_CHANNELS))
 

@@ -34,7 +34,7 @@ MAX_PIXELS = 200_000_000
 _HEAD = 32
 _WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL"}
 """Formats whose files are read at once; the others are read where they lie."""
-_FILLER = bytes(byte for byte in random.Random(1).randbytes(300) if byte != 0xFF)
+_FILLER = bytes(byte for byte in random.Random(1).randbytes(300) if byte != 0xFF)  # noqa: S311
 _quiet_lock = threading.RLock()
 _limit_lock = threading.RLock()
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from vrcodec.errors import VrcodecError
+from vrcodec.pictures import open_picture, to_coded
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 MAX_WEIGHT_PIXELS = 1_000_000
@@ -24,8 +24,14 @@ MAX_WEIGHT_PIXELS = 1_000_000
 
 def find_pictures(folders: Sequence[Path]) -> list[Path]:
     """All picture files below the folders, sorted. Raises VrcodecError if there are none."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise VrcodecError(f"{folder}: no such folder")
     paths = sorted(
-        path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file()
     )
     if not paths:
         raise VrcodecError("no pictures in " + ", ".join(map(str, folders)))
@@ -33,44 +39,77 @@ def find_pictures(folders: Sequence[Path]) -> list[Path]:
 
 
 def load_rgb(path: Path) -> Tensor:
-    """An 8-bit RGB picture as uint8 (3, H, W)."""
-    with Image.open(path) as picture:
-        array = np.array(picture.convert("RGB"))
-    return torch.from_numpy(array).permute(2, 0, 1)
+    """A picture as it is coded: uint8 (3, H, W), turned as EXIF says, without alpha.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    pixels = to_coded(open_picture(path, str(path)), strip=True).pixels
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 class PictureStore:
-    """Every training picture, decoded, in one flat uint8 tensor in RAM or GPU memory."""
+    """Every training picture, decoded, in one flat uint8 tensor in RAM or GPU memory.
+
+    Attributes:
+        unreadable: what went wrong with each file that is no picture, in one line.
+        small: how many pictures are left out, as a side of theirs is shorter than `min_side`.
+    """
 
     def __init__(
         self, folders: Sequence[Path], min_side: int, device: torch.device, progress: bool = False
     ) -> None:
-        def read(path: Path) -> Tensor | None:
-            try:
-                picture = load_rgb(path)
-            except (OSError, ValueError):
-                return None
-            return picture.contiguous() if min(picture.shape[1:]) >= min_side else None
-
-        paths = find_pictures(folders)
-        with ThreadPoolExecutor() as pool:
-            loaded = list(
-                tqdm(pool.map(read, paths), total=len(paths), desc="pictures", disable=not progress)
-            )
-        pictures = [picture for picture in loaded if picture is not None]
-        if not pictures:
-            raise VrcodecError(
-                f"none of {len(paths)} pictures could be read with sides of {min_side} or more"
-            )
-        self.skipped = len(paths) - len(pictures)
+        self.unreadable: list[str] = []
+        self.small = 0
+        pictures = self._read(find_pictures(folders), min_side, progress)
         self.shapes = [(p.shape[1], p.shape[2]) for p in pictures]
         sizes = [p.numel() for p in pictures]
         self.offsets = np.concatenate([[0], np.cumsum(sizes)]).tolist()
         self.pixels = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
-        for picture, offset in zip(pictures, self.offsets, strict=False):
-            self.pixels[offset : offset + picture.numel()] = picture.reshape(-1).to(device)
+        for offset in self.offsets[-2::-1]:
+            flat = pictures.pop().reshape(-1)  # one copy less in memory with every step
+            self.pixels[offset : offset + len(flat)] = flat.to(device)
         weight = np.minimum([h * w for h, w in self.shapes], MAX_WEIGHT_PIXELS).astype(float)
         self.probability = weight / weight.sum()
+
+    def _read(self, paths: list[Path], min_side: int, progress: bool) -> list[Tensor]:
+        def read(path: Path) -> Tensor | str:
+            try:
+                return load_rgb(path)
+            except (VrcodecError, OSError, ValueError) as error:
+                return str(error)
+
+        pictures = []
+        with ThreadPoolExecutor() as pool:
+            bar = tqdm(
+                pool.map(read, paths), total=len(paths), desc="pictures", disable=not progress
+            )
+            for found in bar:
+                if isinstance(found, str):
+                    self.unreadable.append(found)
+                elif min(found.shape[1:]) < min_side:
+                    self.small += 1
+                else:
+                    pictures.append(found)
+        if not pictures:
+            raise VrcodecError(
+                f"none of {len(paths)} pictures could be read with sides of {min_side} or more"
+            )
+        return pictures
+
+    def summary(self) -> str:
+        """What was found, in one line."""
+        line = f"{len(self)} pictures, {self.megapixels:.1f} megapixels"
+        if self.small:
+            line += f"; {self.small} too small"
+        if self.unreadable:
+            line += f"; {len(self.unreadable)} cannot be read, the first: {self.unreadable[0]}"
+        return line
+
+    @property
+    def megapixels(self) -> float:
+        """Million pixels of all pictures together."""
+        return sum(h * w for h, w in self.shapes) / 1e6
 
     def __len__(self) -> int:
         return len(self.shapes)
@@ -86,7 +125,11 @@ class Augmentation:
     """What is done to the crops; every number is a probability unless said otherwise."""
 
     rescale: float = 0.4
-    """Reduce by a factor between 1 and 2, the same in a batch (where the picture allows it)."""
+    """Reduce by a factor from 1 to `reach`, the same in a batch (where the picture allows it)."""
+    rescale_fine: float = 0.4
+    """The same for a crop that is coded at the finest quality; in between, in proportion."""
+    reach: float = 2.0
+    """The largest factor of a reduction (no probability)."""
     grey: float = 0.05
     noise: float = 0.015
     """Blend with uniform noise, so that pictures unlike any photograph still code well."""
@@ -105,14 +148,20 @@ class CropSampler:
         self.augmentation = augmentation
         self.rng = np.random.default_rng(seed)
 
-    def batch(self, count: int, size: int) -> Tensor:
-        """Crops (count, 3, size, size), float in [0, 1]."""
+    def batch(self, count: int, size: int, quality: NDArray | float = 0.0) -> Tensor:
+        """Crops (count, 3, size, size), float in [0, 1].
+
+        Args:
+            quality: (count,), what each is to be coded at: pictures stored as JPEG have a floor of
+                noise, which a finer quality sees and a reduction lowers.
+        """
         rng, chance = self.rng, self.augmentation
         indices = rng.choice(len(self.store), size=count, p=self.store.probability)
         shapes = np.array(self.store.shapes)[indices]
         # One reach for the whole batch, so that it is reduced in one call.
-        reach = int(size * rng.uniform(1, 2))
-        reduced = (rng.random(count) < chance.rescale) & (shapes.min(axis=1) >= reach)
+        reach = int(size * rng.uniform(1, chance.reach))
+        rescale = chance.rescale + quality * (chance.rescale_fine - chance.rescale)
+        reduced = (rng.random(count) < rescale) & (shapes.min(axis=1) >= reach)
         crops = torch.empty(count, 3, size, size, device=self.store.pixels.device)
         for which, side in ((~reduced, size), (reduced, reach)):
             if not which.any():

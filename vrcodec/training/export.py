@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.tables import TableSet, concatenate, quantise
-from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN
+from vrcodec.errors import VrcodecError
+from vrcodec.files import os_error_text
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.loading import exported, model_tensors
 from vrcodec.model.network import CompressionModel
@@ -22,7 +26,60 @@ PRIOR_COUNT = 100.0
 REACH = 5.0
 """Half-width of a table of y, in standard deviations."""
 HYPER_PRIOR_COUNT = 20.0
+GOLDEN = (math.sqrt(5) - 1) / 2
 MAX_HYPER_SYMBOLS = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A trained model as it will be used.
+
+    Attributes:
+        network: rounded to its stored precision.
+        fixed: the scale path in integers.
+        z_tables: probabilities of z, by quality bucket and channel.
+        y_tables: probabilities of y, by scale index.
+        tensors: everything that a weights file holds.
+    """
+
+    network: CompressionModel
+    fixed: FixedPointScalePath
+    z_tables: TableSet
+    y_tables: TableSet
+    tensors: dict[str, NDArray]
+
+    def save(self, path: Path) -> str:
+        """Write the weights file; returns the id of the weights. Raises VrcodecError."""
+        try:
+            return save_weights(path, self.network.config, self.tensors)
+        except OSError as error:
+            raise VrcodecError(f"{path}: {os_error_text(error)}") from error
+
+
+def finish(
+    model: CompressionModel,
+    sampler: CropSampler,
+    pictures: int,
+    size: int,
+    quality: float | None = None,
+    make: Callable[[ModelConfig], CompressionModel] = CompressionModel,
+) -> Finished:
+    """Round a trained model (it comes to the CPU) and count its tables.
+
+    The tables are counted on `pictures` crops of size x size, spread evenly over the dials or, for
+    a model of a single quality, all there; through the network as it will be after rounding to
+    its stored precision.
+
+    Raises:
+        WeightsError: the scale path could overflow.
+    """
+    network = exported(model.cpu(), make)
+    fixed = FixedPointScalePath.from_float(model.scale_path)
+    z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
+    tensors = model_tensors(model)
+    tensors |= fixed.tensors()
+    tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
+    return Finished(network, fixed, z_tables, y_tables, tensors)
 
 
 def export(
@@ -33,25 +90,8 @@ def export(
     size: int,
     quality: float | None = None,
 ) -> str:
-    """Write the weights file of a trained model.
-
-    The tables are counted on `pictures` crops of size x size, spread evenly over the dial or, for
-    a model of a single quality, all there; through the network as it will be after rounding to
-    its stored precision.
-
-    Returns:
-        The id of the weights.
-
-    Raises:
-        WeightsError: the scale path could overflow.
-    """
-    network = exported(model.cpu())
-    fixed = FixedPointScalePath.from_float(model.scale_path)
-    z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
-    tensors = model_tensors(model)
-    tensors |= fixed.tensors()
-    tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
-    return save_weights(path, model.config, tensors)
+    """Write the weights file of a trained model, made by `finish`; returns its id."""
+    return finish(model, sampler, pictures, size, quality).save(path)
 
 
 def count_tables(
@@ -66,8 +106,12 @@ def count_tables(
     limits = [_reach(level) for level in range(SCALE_LEVELS)]
     y_counts = [np.zeros(2 * limit + 2) for limit in limits]
     z_seen: list[list[NDArray[np.int32]]] = [[] for _ in range(BUCKETS)]
+    dials = model.config.dials
     for i in range(pictures):
-        conditioning = model.config.dials.at((i + 0.5) / pictures if quality is None else quality)
+        # Evenly over the first dial, and over the others like a lattice (Kronecker's sequence).
+        positions = [(i + 0.5) * GOLDEN**k % 1 for k in range(len(dials))]
+        positions[0] = (i + 0.5) / pictures if quality is None else quality
+        conditioning = dials.conditioning(dict(zip(dials.names, positions, strict=True)))
         x = sampler.batch(1, size).cpu()
         z, y = (part[0] for part in model.quantise(x, model.condition(conditioning)))
         indexes = fixed.indexes(z, conditioning)[:, : y.shape[1], : y.shape[2]]

@@ -1,300 +1,232 @@
-"""Loss-conditional training (YOTO): one network over the whole distribution of lambda."""
+"""The training loop: steps, schedule, averaged weights, checkpoints and log of any `Objective`."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Generic
 
-import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vrcodec.errors import VrcodecError
-from vrcodec.model.config import ModelConfig
-from vrcodec.model.initialisation import initialise
-from vrcodec.model.network import CompressionModel, channels_last
-from vrcodec.training.data import Augmentation, CropSampler, PictureStore
+from vrcodec.model.precision import fastest_dtype
+from vrcodec.training import checkpoints
+from vrcodec.training.checkpoints import CHECKPOINT, TRUNK, TrainingState
 from vrcodec.training.distributed import World
-from vrcodec.training.losses import rate_distortion_loss
-from vrcodec.training.optimizers import MuonAdamW, make_optimizer
-from vrcodec.training.schedule import learning_rate, sample_conditioning
+from vrcodec.training.fast import FastGradients
+from vrcodec.training.log import Log
+from vrcodec.training.objective import Batch, Model, Objective
+from vrcodec.training.options import TrainingOptions
+from vrcodec.training.schedule import learning_rate
 
-CHECKPOINT = "checkpoint.pt"
-TRUNK = "trunk.pt"
-LOG = "log.csv"
-LOG_COLUMNS = ("step", "patches", "seconds", "loss", "bpp", "psnr", "lr", "grad_norm")
+MAX_BAD_STEPS = 50
+"""Steps without a finite gradient, one after the other, that are taken for divergence."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingOptions:
-    """Everything about a run but the pictures and the shape of the model."""
+class Budget:
+    """How much of everything a run may take in all.
 
-    max_time: float = float("inf")
-    """Seconds of training in all, earlier parts of a resumed run included."""
-    max_steps: int = 0
-    """Optimiser steps in all; 0: no such limit."""
-    batch: int = 8
-    """Crops a step, over all processes."""
-    patch: int = 192
-    final_patch: int = 0
-    """Side of the crops while the learning rate falls; 0: as before."""
-    final_batch: int = 0
-    """Crops a step then; 0: as many pixels as before."""
-    lr: float = 1e-3
-    optimizer: str = "adamw"
-    warmup_steps: int = 200
-    decay: float = 0.3
-    clip: float = 1.0
-    ema: float = 0.999
-    lambda_weight: float = 0.5
-    """a of the loss R / lambda^a + lambda^(1 - a) D: 0 is R + lambda D itself."""
-    loss: str = "mse"
-    """One of losses.DISTORTIONS."""
-    only_quality: float | None = None
-    """Train for this quality alone: a twin to compare the conditioned model with."""
-    seed: int = 0
-    checkpoint_every: float = 300.0
-    """Seconds between checkpoints."""
-    compile: bool = False
-    bf16: bool = True
+    Attributes:
+        seconds: until training has to end, earlier parts of the run included.
+        steps: optimiser steps; 0: no limit.
+    """
 
-    def crops(self, annealing: bool, processes: int = 1) -> tuple[int, int]:
-        """Crops a step and the side of each; every process gets the same number."""
-        if not annealing:
-            return self.batch, self.patch
-        side = self.final_patch or self.patch
-        count = self.final_batch or self.batch * (self.patch / side) ** 2
-        return max(1, round(count / processes)) * processes, side
+    seconds: float
+    steps: int
 
+    def used(self, seconds: float, step: int) -> float:
+        """The share that is used up; 1 or more: nothing is left."""
+        share = seconds / self.seconds if self.seconds > 0 else 1.0
+        return max(share, step / self.steps) if self.steps else share
 
-@dataclasses.dataclass
-class TrainingState:
-    """What a run is made of; a checkpoint holds all of it."""
-
-    model: CompressionModel
-    ema: CompressionModel
-    optimizer: torch.optim.Optimizer | MuonAdamW
-    sampler: CropSampler
-    step: int = 0
-    patches: int = 0
-    seconds: float = 0.0
-    annealing: bool = False
-
-
-def new_state(
-    config: ModelConfig,
-    store: PictureStore,
-    options: TrainingOptions,
-    device: torch.device,
-    initial: CompressionModel | None = None,
-) -> TrainingState:
-    """A run at its beginning: from scratch, or from the weights of `initial`."""
-    torch.manual_seed(options.seed)
-    sampler = CropSampler(store, Augmentation(), options.seed)
-    if initial is None:
-        model = CompressionModel(config)
-        plain = CropSampler(store, Augmentation(0.4, 0, 0, 0), options.seed + 1)
-        side = options.patch // 64 * 64
-        initialise(model, torch.cat([plain.batch(16, side).cpu() for _ in range(16)]))
-    else:
-        model = initial
-    model = channels_last(model.to(device))
-    ema = channels_last(CompressionModel(model.config).to(device))
-    ema.load_state_dict(model.state_dict())
-    ema.requires_grad_(False)
-    optimizer = make_optimizer(options.optimizer, model, options.lr)
-    return TrainingState(model, ema, optimizer, sampler)
+    def left(self, seconds: float, step: int, step_seconds: float) -> float:
+        """Seconds that the rest will take, if every step takes so many."""
+        rest = self.seconds - seconds
+        return min(rest, (self.steps - step) * step_seconds) if self.steps else rest
 
 
 def train(
-    state: TrainingState,
+    state: TrainingState[Model],
+    objective: Objective[Model],
     options: TrainingOptions,
     run: Path,
-    progress: bool,
+    *,
     world: World | None = None,
+    visible: bool = False,
+    budget: Budget | None = None,
+    started: float | None = None,
+    sources: Mapping[str, list[str]] | None = None,
 ) -> bool:
     """Train until the budget is spent or a signal asks to stop; leaves a checkpoint in `run`.
 
-    All processes of a `world` draw the same crops and take their share; the first one writes.
+    All processes of a `world` draw the same batches and take their share; the first one writes.
+
+    Args:
+        visible: say on stderr how it goes.
+        budget: that of the options, if it is not said otherwise.
+        started: when the clock of this part of the run began to tick, by `time.monotonic`.
+        sources: where the data come from, for the checkpoints.
 
     Returns:
         Whether the budget was spent (False: interrupted, to be resumed).
 
     Raises:
-        VrcodecError: the loss is not finite for many steps in a row.
+        VrcodecError: the loss is not finite for many steps in a row, or the last checkpoint
+            cannot be written.
     """
-    model, config = state.model, state.model.config
-    device = state.sampler.store.pixels.device
+    device = next(state.model.parameters()).device
     world = world or World(device=device)
-    if world.size > 1:
-        torch.manual_seed(hash((options.seed, state.step, world.rank)))
-    model.train()
-    forward = world.wrap(model)
-    if options.compile:
-        forward = torch.compile(forward)  # type: ignore[assignment]
-    parameters: list[Tensor] = list(model.parameters())
-    averaged: list[Tensor] = list(state.ema.parameters())
-    started = time.monotonic() - state.seconds
-    saved = time.monotonic()
-    window: list[tuple[float, float, float, float]] = []
-    bad_steps = 0
-    with (
-        _log_file(run / LOG if world.first else None) as log,
-        _stop_requested() as stop,
-        tqdm(
-            total=options.max_steps or None,
-            initial=state.step,
-            unit="step",
-            disable=not (progress and world.first),
-        ) as bar,
-    ):
-        while True:
-            state.seconds = time.monotonic() - started
-            used = state.seconds / options.max_time
-            if options.max_steps:
-                used = max(used, state.step / options.max_steps)
-            used, stopping = world.largest(used, bool(stop))
-            if used >= 1 or stopping:
-                break
-            if not state.annealing and options.decay > 0 and used > 1 - options.decay:
-                if world.first:
-                    save_checkpoint(state, run / TRUNK)
-                state.annealing = True
-            model.scale_path.fixed_point = state.annealing
-            factor = learning_rate(used, state.step, options.warmup_steps, options.decay)
-            for group in state.optimizer.param_groups:
-                group["lr"] = options.lr * factor
-
-            count, side = options.crops(state.annealing, world.size)
-            mine = world.share(count)
-            x = state.sampler.batch(count, side)[mine]
-            x = x.to(device, memory_format=torch.channels_last)
-            conditioning = torch.from_numpy(
-                sample_conditioning(
-                    state.sampler.rng, count, config.coefficients, options.only_quality
-                )[mine]
-            ).to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.bf16):
-                loss, bpp, mse = rate_distortion_loss(
-                    forward, x, conditioning, config, options.lambda_weight, options.loss
-                )
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
-            if torch.isfinite(norm):
-                state.optimizer.step()
-                bad_steps = 0
-            else:
-                bad_steps += 1
-                if bad_steps > 50:
-                    raise VrcodecError(f"training diverged at step {state.step}")
-            with torch.no_grad():
-                keep = min(options.ema, (1 + state.step) / (10 + state.step))
-                torch._foreach_lerp_(averaged, parameters, 1 - keep)
-            state.step += 1
-            state.patches += count
-
-            window.append(
-                (
-                    loss.item(),
-                    bpp.mean().item(),
-                    (-10 * mse.clamp_min(1e-10).log10()).mean().item(),
-                    norm.item(),
-                )
-            )
-            if state.step % 50 == 0:
-                means = world.mean(*np.mean(window, axis=0).tolist())
-                window.clear()
-                state.seconds = time.monotonic() - started
-                log(
-                    [
-                        state.step,
-                        state.patches,
-                        f"{state.seconds:.1f}",
-                        *(f"{v:.5g}" for v in means[:3]),
-                        f"{options.lr * factor:.3g}",
-                        f"{means[3]:.3g}",
-                    ]
-                )
-                bar.set_postfix_str(
-                    f"loss {means[0]:.4f} bpp {means[1]:.3f} psnr {means[2]:.2f} "
-                    f"{state.patches / state.seconds:.1f} patches/s",
-                    refresh=False,
-                )
-            bar.update()
-            if world.first and time.monotonic() - saved > options.checkpoint_every:
-                state.seconds = time.monotonic() - started
-                save_checkpoint(state, run / CHECKPOINT)
-                saved = time.monotonic()
-    world.check_equal(parameters)
-    if world.first:
-        save_checkpoint(state, run / CHECKPOINT)
-    return not stopping
+    folder = run if world.first else None
+    with Log(folder, objective.figures, visible, options.tensorboard) as log, _stopping() as stop:
+        loop = _Loop(state, objective, options, world, log)
+        loop.budget = budget or Budget(options.max_time, options.max_steps)
+        loop.started = (time.monotonic() if started is None else started) - state.seconds
+        loop.save = lambda name: checkpoints.save(run / name, state, objective, options, sources)
+        while loop.go_on(bool(stop)):
+            loop.step()
+        world.check_equal(loop.parameters)
+        if world.first:
+            loop.save(CHECKPOINT)
+        if world.largest(bool(stop))[0]:
+            return loop.used >= 1
+    return True
 
 
-def save_checkpoint(state: TrainingState, path: Path) -> None:
-    """Write everything a run needs to go on, through a temporary file."""
-    temporary = path.with_name(path.name + ".part")
-    torch.save(
-        {
-            "config": state.model.config.to_json(),
-            "model": state.model.state_dict(),
-            "ema": state.ema.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "rng": state.sampler.rng.bit_generator.state,
-            "torch_rng": torch.get_rng_state(),
-            "step": state.step,
-            "patches": state.patches,
-            "seconds": state.seconds,
-            "annealing": state.annealing,
-        },
-        temporary,
-    )
-    temporary.replace(path)
+class _Loop(Generic[Model]):
+    """One part of a run, from its start or its last checkpoint."""
 
+    budget: Budget
+    started: float
+    save: Callable[[str], None]
 
-def load_checkpoint(
-    path: Path, store: PictureStore, options: TrainingOptions, device: torch.device
-) -> TrainingState:
-    """The run that `save_checkpoint` wrote. Raises VrcodecError if it cannot be read."""
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        config = ModelConfig.from_json(saved["config"])
-        state = new_state(config, store, options, device, CompressionModel(config))
-        state.model.load_state_dict(saved["model"])
-        state.ema.load_state_dict(saved["ema"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.sampler.rng.bit_generator.state = saved["rng"]
-        torch.set_rng_state(saved["torch_rng"].cpu())
-        state.step, state.patches = saved["step"], saved["patches"]
-        state.seconds, state.annealing = saved["seconds"], saved["annealing"]
-    except Exception as error:  # torch.load raises many kinds
-        raise VrcodecError(f"{path}: not a usable checkpoint: {error}") from error
-    return state
+    def __init__(
+        self,
+        state: TrainingState[Model],
+        objective: Objective[Model],
+        options: TrainingOptions,
+        world: World,
+        log: Log,
+    ) -> None:
+        self.state, self.objective, self.options = state, objective, options
+        self.world, self.log = world, log
+        if world.size > 1:
+            torch.manual_seed(hash((options.seed, state.step, world.rank)))
+        state.model.train()
+        objective.anneal(state.model, state.annealing)
+        fast = fastest_dtype(world.device, options.precision)
+        (low,) = world.largest(fast is not torch.float32)  # one type for all
+        self.autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bool(low))
+        self.forward: Callable[..., object] = world.wrap(state.model)
+        self.fast: AbstractContextManager[object] = FastGradients()
+        if options.compile:
+            self.forward, self.fast = torch.compile(self.forward), nullcontext()
+        self.parameters: list[Tensor] = list(state.model.parameters())
+        self.averaged: list[Tensor] = list(state.ema.parameters())
+        self.names = ("loss", *objective.figures, "grad_norm")
+        self.sums = torch.zeros(len(self.names), device=world.device)
+        self.counted = self.bad_steps = 0
+        self.used = self.rate = 0.0
+        self.saved = self.logged = time.monotonic()
+        self.began = (self.logged, state.step, state.patches)
+
+    def go_on(self, stop: bool) -> bool:
+        """Look at the clock: whether there is to be another step. Logs and saves when due."""
+        state, now = self.state, time.monotonic()
+        state.seconds = now - self.started
+        used, stopping, log, save = self.world.largest(
+            self.budget.used(state.seconds, state.step),
+            stop,
+            now - self.logged > self.options.log_every,
+            now - self.saved > self.options.checkpoint_every,
+        )
+        self.used = used
+        over = used >= 1 or bool(stopping)
+        if self.counted and (log or over or state.step % self.options.log_steps == 0):
+            self._log()
+        if save and not over:
+            self._save(CHECKPOINT)
+        if not over:
+            self._schedule()
+        return not over
+
+    def _schedule(self) -> None:
+        state, options = self.state, self.options
+        if not state.annealing and options.decay > 0 and self.used > 1 - options.decay:
+            self._save(TRUNK)
+            state.annealing = True
+            self.objective.anneal(state.model, True)
+        factor = learning_rate(self.used, state.step, options.warmup_steps, options.decay)
+        self.rate = options.lr * factor
+        for group in state.optimizer.param_groups:
+            group["lr"] = self.rate
+
+    def _save(self, name: str) -> None:
+        """Save; what cannot be saved now is tried again later."""
+        self.saved = time.monotonic()
+        if self.world.first:
+            try:
+                self.save(name)
+            except VrcodecError as error:
+                self.log.say(f"{error}; the run goes on")
+
+    def step(self) -> None:
+        """One step of the optimiser on one batch."""
+        state, options = self.state, self.options
+        count, side = options.crops(state.annealing, self.world.size)
+        drawn = self.objective.batch(count, side)
+        mine = self.world.share(count)
+        batch: Batch = tuple(part[mine].to(self.world.device) for part in drawn)
+        with self.autocast, self.fast:
+            loss, figures = self.objective.loss(self.forward, batch)
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, options.clip, foreach=True)
+        if torch.isfinite(norm):
+            state.optimizer.step()
+            self.bad_steps = 0
+            seen = [loss.detach(), *(figures[name] for name in self.objective.figures), norm]
+            self.sums += torch.stack([value.float() for value in seen])
+            self.counted += 1
+        else:
+            self.bad_steps += 1
+            if self.bad_steps > MAX_BAD_STEPS:
+                raise VrcodecError(f"training diverged at step {state.step}")
+        with torch.no_grad():
+            keep = min(options.ema, (1 + state.step) / (10 + state.step))
+            torch._foreach_lerp_(self.averaged, self.parameters, 1 - keep)
+        state.step += 1
+        state.patches += count
+        self.log.progress(state.step, self.budget.steps)
+
+    def _log(self) -> None:
+        state, now = self.state, time.monotonic()
+        means = self.world.mean(*(self.sums / self.counted).tolist())
+        self.sums.zero_()
+        self.counted, self.logged = 0, now
+        began, step, patches = self.began
+        elapsed = max(now - began, 1e-9)
+        step_seconds = elapsed / max(1, state.step - step)
+        self.log.row(
+            {
+                **dict(zip(self.names, means, strict=True)),
+                "step": state.step,
+                "patches": state.patches,
+                "seconds": state.seconds,
+                "lr": self.rate,
+                "rate": (state.patches - patches) / elapsed,
+            },
+            self.budget.left(state.seconds, state.step, step_seconds),
+        )
 
 
 @contextmanager
-def _log_file(path: Path | None) -> Iterator[Callable[[list[object]], object]]:
-    """What writes a row to the log; without a path it is dropped."""
-    if path is None:
-        yield lambda row: None
-        return
-    new = not path.exists()
-    with path.open("a", newline="", buffering=1) as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(LOG_COLUMNS)
-        yield writer.writerow
-
-
-@contextmanager
-def _stop_requested() -> Iterator[list[int]]:
+def _stopping() -> Iterator[list[int]]:
     """A list that is filled when SIGINT or SIGTERM arrives: finish the step, then stop."""
     received: list[int] = []
     signals = (signal.SIGINT, signal.SIGTERM)

@@ -1,83 +1,112 @@
-"""The loss that training samples: R + lambda D, for every picture with its own coefficients."""
+"""Distortions that a model may be trained on, each (x_hat, x) -> one number per picture.
+
+All are in one unit: that of 255^2 x MSE. What a perceptual distortion is multiplied by was
+measured, so that training on it alone spends about as many bits at every quality as training on
+squared error does; so one range of lambda serves all, and a dial between two of them turns what
+the bits are spent on, not how many there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vrcodec.errors import VrcodecError
-from vrcodec.model.config import ModelConfig
-from vrcodec.model.network import ForwardOutput
+from vrcodec.training.xyb import xyb_error
 
-DISTORTIONS = ("mse", "ms-ssim", "mix")
-MIX_RANGES = ((0.0006, 0.5), (0.1, 10.0))
-"""Loss coefficients of a mix: lambda, and the weight of MS-SSIM beside MSE."""
-MS_SSIM_UNIT = 1300.0
-"""D of 1 - MS-SSIM, so that one range of lambda serves both (the ratio of the coefficients of
-CompressAI's models for MSE and for MS-SSIM at equal rates)."""
-MS_SSIM_PATCH = 192
-"""Five scales of an 11-pixel window need sides above 160."""
-LOSS_LIMIT = 50.0
-"""A sample's gradient is scaled down as far as its loss exceeds this (usual: 5 to 30)."""
+TUNE_RANGE = (0.01, 100.0)
+"""Loss coefficient of the dial between two distortions: the second's weight by the first's."""
 
 
-def check_distortion(kind: str, config: ModelConfig, patch: int) -> None:
-    """Raises VrcodecError if a model or crops of this size cannot be trained on the distortion."""
-    needed = 2 if kind == "mix" else 1
-    if config.coefficients != needed:
-        raise VrcodecError(
-            f"--loss {kind} needs a model of {needed} loss coefficients, "
-            f"this one has {config.coefficients}"
-        )
-    if kind != "mse" and patch < MS_SSIM_PATCH:
-        raise VrcodecError(f"--loss {kind} needs crops of {MS_SSIM_PATCH} or more (--patch)")
+class Distortion(Protocol):
+    """How far reconstructions are from pictures."""
+
+    smallest_side: int
+    """Crops need at least this many pixels a side."""
+
+    def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """(B, 3, H, W) twice, float32, in [0, 1] but for x_hat's overshoots -> (B,)."""
 
 
-def rate_distortion_loss(
-    model: Callable[[Tensor, Tensor], ForwardOutput],
-    x: Tensor,
-    conditioning: Tensor,
-    config: ModelConfig,
-    weight: float,
-    kind: str = "mse",
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean over the batch of (R + lambda D) / lambda^weight, each sample with its own lambda.
+class MSE:
+    """Squared error on 0 to 255, the mean over pixels and colours."""
 
-    R is bits per pixel. D is 255^2 x MSE; or MS_SSIM_UNIT x (1 - MS-SSIM); or, as a mix, the
-    first plus the second times the second loss coefficient. High rates would dominate the
-    gradient without the division.
+    smallest_side = 1
 
-    Args:
-        x: pictures (B, 3, H, W) in [0, 1].
-        conditioning: (B, K) in [0, 1].
-        kind: one of DISTORTIONS.
-
-    Returns:
-        loss (scalar), bits per pixel (B,), MSE (B,) on [0, 1].
-    """
-    lam, *others = (
-        low * (high / low) ** conditioning[:, k]
-        for k, (low, high) in enumerate(config.lambda_ranges)
-    )
-    out = model(x, conditioning)
-    x_hat = out.x_hat.float()
-    mse = (x_hat - x).square().mean(dim=(1, 2, 3))
-    distortion = 255**2 * mse if kind != "ms-ssim" else torch.zeros_like(mse)
-    if kind != "mse":
-        share = others[0] if kind == "mix" else 1.0
-        distortion = distortion + share * MS_SSIM_UNIT * _one_minus_ms_ssim(x_hat, x)
-    bpp = out.bpp
-    losses = (bpp + lam * distortion) / lam**weight
-    # A sample far off (a checkerboard early on) must not drown the others of its batch.
-    trust = (LOSS_LIMIT / losses.detach()).clamp_max(1.0)
-    return (losses * trust).mean(), bpp.detach(), mse.detach()
+    def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        return 255.0**2 * (x_hat - x).square().mean(dim=(1, 2, 3))
 
 
-def _one_minus_ms_ssim(x_hat: Tensor, x: Tensor) -> Tensor:
-    from pytorch_msssim import ms_ssim
+class MSSSIM:
+    """1 - MS-SSIM (Wang et al., 2003), in RGB."""
 
-    with torch.autocast(x.device.type, enabled=False):
+    smallest_side = 192
+    """Five scales of an 11-pixel window need sides above 160."""
+    UNIT = 1200.0
+    """255^2 x MSE by 1 - MS-SSIM of a model trained on MSE: 1190, 1190, 1170, 1120 and 1010 at
+    qualities 0, 0.2, 0.5, 0.8 and 1 (24 Kodak pictures)."""
+
+    def __init__(self) -> None:
+        try:
+            import pytorch_msssim  # noqa: F401
+        except ImportError:
+            raise VrcodecError("training on MS-SSIM needs the package pytorch-msssim") from None
+
+    def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        from pytorch_msssim import ms_ssim
+
         similarity: Tensor = ms_ssim(x_hat.contiguous(), x.contiguous(), 1.0, size_average=False)
-    return 1 - similarity
+        return self.UNIT * (1 - similarity)
+
+
+class XYB:
+    """The error maps of SSIMULACRA2 (`xyb.py`), which follow the eye closer than MS-SSIM does."""
+
+    smallest_side = 64
+    UNIT = 9.3
+    """255^2 x MSE by this error of a model trained on MSE: error^0.99 x 9.3 fits four pictures at
+    five qualities from 0 to 1, 25 to 45 dB."""
+
+    def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        return self.UNIT * xyb_error(x_hat, x)
+
+
+class Mean:
+    """The mean of several distortions."""
+
+    def __init__(self, *parts: Distortion) -> None:
+        self.parts = parts
+        self.smallest_side = max(part.smallest_side for part in parts)
+
+    def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        return torch.stack([part(x_hat, x) for part in self.parts]).mean(0)
+
+
+class Mix:
+    """(first + c x second) / (1 + c): for every picture a place of its own between two distortions.
+
+    c is the loss coefficient of the dial; over TUNE_RANGE the share of the second goes from 1 % to
+    99 %, and is a half in the middle.
+    """
+
+    def __init__(self, first: Distortion, second: Distortion) -> None:
+        self.first, self.second = first, second
+        self.smallest_side = max(first.smallest_side, second.smallest_side)
+
+    def __call__(self, x_hat: Tensor, x: Tensor, coefficient: Tensor) -> Tensor:
+        share = coefficient / (1 + coefficient)
+        return torch.lerp(self.first(x_hat, x), self.second(x_hat, x), share)
+
+
+def perceptual(name: str) -> Distortion:
+    """The distortion of one of options.PERCEPTUAL."""
+    return Mean(XYB(), MSSSIM()) if name == "both" else distortion(name)
+
+
+def distortion(name: str) -> Distortion:
+    """The distortion called `name`: mse, ms-ssim or xyb."""
+    makers: dict[str, type[MSE] | type[MSSSIM] | type[XYB]]
+    makers = {"mse": MSE, "ms-ssim": MSSSIM, "xyb": XYB}
+    return makers[name]()

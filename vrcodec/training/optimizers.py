@@ -11,28 +11,89 @@ NAMES = ("adamw", "muon")
 BETAS = (0.9, 0.98)
 SMALLEST_SIDE = 8
 """Muon updates matrices with at least as many rows and columns."""
+MOMENTUM = 0.95
+POLYNOMIALS = (
+    (7.2033, -20.9994, 15.5049),
+    (3.4320, -3.2238, 0.8000),
+    (3.0979, -3.1836, 1.0181),
+)
+"""a, b, c of x -> a x + b x^3 + c x^5, one after the other: they bring every singular value of
+0.01 to 1 to between 0.7 and 1.3. Fitted for that range (least largest error), as in Polar Express
+(Amsel et al., 2025); five steps of Muon's one polynomial leave 0.68 to 1.13 of about the same."""
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose matrices are replaced by nearly orthogonal ones (Jordan et al., 2024).
+
+    So a step is equally long in every direction. Updates are scaled to the size that AdamW's have
+    (Liu et al., 2025). Matrices of one shape are orthogonalised together.
+
+    Args:
+        matrices: parameters of two dimensions.
+        lr: learning rate, as for AdamW.
+        dtype: what the orthogonalisation computes in: the faster type of the device.
+    """
+
+    def __init__(
+        self, matrices: list[nn.Parameter], lr: float, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__(matrices, {"lr": lr})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """One update of every matrix that has a gradient."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = {}
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    shapes.setdefault(matrix.shape, []).append(matrix)
+            for (rows, columns), matrices in shapes.items():
+                gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+                momenta = [self._momentum(matrix) for matrix in matrices]
+                torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+                ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
+                updates = orthogonal(torch.stack(list(ahead)), self.dtype)
+                size = -0.2 * group["lr"] * max(rows, columns) ** 0.5
+                torch._foreach_add_(list[Tensor](matrices), list(updates.unbind()), alpha=size)
+
+    def _momentum(self, matrix: nn.Parameter) -> Tensor:
+        state = self.state[matrix]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(matrix)
+        momentum: Tensor = state["momentum_buffer"]
+        return momentum
+
+
+def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+    """Matrices (n, rows, columns) with their singular values brought near 1, float32."""
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = (matrices if wide else matrices.mT).to(dtype)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    for a, b, c in POLYNOMIALS:
+        gram = torch.bmm(x, x.mT)
+        gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, gram, x, beta=a)
+    return (x if wide else x.mT).float()
 
 
 class MuonAdamW:
-    """Muon (Jordan et al., 2024) on weight matrices, AdamW on the rest, as one optimiser.
+    """Muon on weight matrices, AdamW on the rest, as one optimiser.
 
-    Muon replaces the momentum of a matrix by the nearest orthogonal matrix, so that a step is
-    equally long in every direction. A convolution counts as the matrix (outputs, inputs x
-    kernel); its updates are scaled to the size that AdamW's have (Liu et al., 2025), so that
-    both share one learning rate. Depthwise kernels, biases, tables and FiLM stay with AdamW.
+    A convolution counts as the matrix (outputs, inputs x kernel). Depthwise kernels, biases, tables
+    and FiLM stay with AdamW; both share one learning rate.
     """
 
-    def __init__(self, model: nn.Module, lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, model: nn.Module, lr: float, dtype: torch.dtype = torch.float32) -> None:
         self.weights, rest = split_parameters(model)
         self.matrices = [nn.Parameter(_as_matrix(w.data, w)) for w in self.weights]
-        self.muon = torch.optim.Muon(
-            self.matrices,
-            lr=lr,
-            momentum=momentum,
-            weight_decay=0.0,
-            adjust_lr_fn="match_rms_adamw",
-        )
+        self.muon = Muon(self.matrices, lr, dtype)
         self.adamw = torch.optim.AdamW(rest, lr=lr, betas=BETAS, weight_decay=0.0, fused=True)
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """State of every parameter that has been updated."""
+        return {**self.muon.state, **self.adamw.state}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -62,6 +123,9 @@ class MuonAdamW:
         self.adamw.load_state_dict(state["adamw"])
 
 
+Optimizer = torch.optim.Optimizer | MuonAdamW
+
+
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """The weights of convolutions that Muon suits, and all other parameters."""
     matrices: list[nn.Parameter] = []
@@ -73,10 +137,15 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return matrices, rest
 
 
-def make_optimizer(name: str, model: nn.Module, lr: float) -> torch.optim.Optimizer | MuonAdamW:
-    """The optimiser called `name`, one of NAMES, over all parameters of a model."""
-    if name == "muon":
-        return MuonAdamW(model, lr)
+def make_optimizer(
+    name: str, model: nn.Module, lr: float, dtype: torch.dtype = torch.float32
+) -> Optimizer:
+    """The optimiser called `name`, one of NAMES, over all parameters of a model.
+
+    AdamW also where a model has no convolutions for Muon.
+    """
+    if name == "muon" and split_parameters(model)[0]:
+        return MuonAdamW(model, lr, dtype)
     return torch.optim.AdamW(model.parameters(), lr=lr, betas=BETAS, weight_decay=0.0, fused=True)
 
 

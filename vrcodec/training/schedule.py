@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from vrcodec.conditional.dials import Dials
 
 
 def learning_rate(progress: float, step: int, warmup_steps: int, decay: float) -> float:
@@ -21,18 +25,18 @@ def learning_rate(progress: float, step: int, warmup_steps: int, decay: float) -
     return factor
 
 
-def sample_conditioning(
-    rng: np.random.Generator, count: int, coefficients: int, quality: float | None = None
+def sample_positions(
+    rng: np.random.Generator, count: int, dials: Dials, held: Mapping[str, float] | None = None
 ) -> np.ndarray:
-    """Conditioning vectors (count, coefficients): log-uniform loss coefficients.
+    """Positions (count, K) on every dial, drawn anew for every sample.
 
-    Uniform in [0, 1] but for 5 % of extra mass at each end, where the model has neighbours
-    on one side only.
+    Uniform in [0, 1], so that coefficients are log-uniform, but for 5 % of extra mass at each end,
+    where the model has neighbours on one side only.
 
     Args:
-        quality: the first coefficient of all, where a model is trained for a single one.
+        held: dials that stay at a position, where a model is trained for that alone.
     """
-    drawn = np.clip(rng.uniform(-0.05, 1.05, (count, coefficients)), 0.0, 1.0)
-    if quality is not None:
-        drawn[:, 0] = quality
+    drawn = np.clip(rng.uniform(-0.05, 1.05, (count, len(dials))), 0.0, 1.0)
+    for name, position in (held or {}).items():
+        drawn[:, dials.names.index(name)] = position
     return drawn.astype(np.float32)
