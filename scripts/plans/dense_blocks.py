@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vrcodec.conditional.film import ConditionedConv
 from vrcodec.model import transforms
+from vrcodec.model.constants import SLOPE
 
 
 class Bottleneck(nn.Module):
@@ -23,8 +24,8 @@ class Bottleneck(nn.Module):
         self.widen.weight.data.mul_(0.1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        y = F.leaky_relu(self.narrow(x, embedding), transforms.SLOPE)
-        return x + self.widen(F.leaky_relu(self.middle(y), transforms.SLOPE))
+        y = F.leaky_relu(self.narrow(x, embedding), SLOPE)
+        return x + self.widen(F.leaky_relu(self.middle(y), SLOPE))
 
 
 class TwoBottlenecks(nn.Module):

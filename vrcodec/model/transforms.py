@@ -25,18 +25,8 @@ from torch import Tensor, nn
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
 from vrcodec.conditional.film import Condition, ConditionedConv, stretched
 from vrcodec.model.config import ModelConfig
+from vrcodec.model.constants import COEFFICIENT_LIMIT, LINEAR_GAIN, SLOPE, TOLERATED_EXCESS
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
-
-SLOPE = 0.1
-"""Negative slope of the leaky ReLUs."""
-LINEAR_GAIN = 0.25
-"""Coefficients of PIXEL_GAIN x pixels."""
-COEFFICIENT_LIMIT = 12.0
-"""Standard deviations."""
-TOLERATED_EXCESS = 0.4
-"""Mean excess over the limit, in deviations, at which a branch counts half. Photographs stay
-below 0.1 at 99.9 % of the positions, uniform noise is at 5."""
-
 
 def limit(coefficients: Tensor) -> Tensor:
     """Keep what a non-linear branch sees within what photographs contain.
@@ -200,8 +190,8 @@ class TransformBasis(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("basis8", block_basis(8), persistent=False)
-        self.register_buffer("basis16", block_basis(BLOCK), persistent=False)
+        self.register_buffer("basis8", torch.from_numpy(block_basis(8)), persistent=False)
+        self.register_buffer("basis16", torch.from_numpy(block_basis(BLOCK)), persistent=False)
         self.register_buffer("deviation8", torch.ones(192))
         self.register_buffer("deviation16", torch.ones(LATENT_CHANNELS))
 
