@@ -48,6 +48,7 @@ with atheris.instrument_imports(include=["vrcodec"]):
     from vrcodec.bitstream import container
     from vrcodec.bitstream.container import Extra, Header, Stream, SymbolsCrc
     from vrcodec.codec.codec import Codec
+    from vrcodec.conditional.dials import Conditioning
     from vrcodec.errors import VrcodecError
     from vrcodec.pictures import FORMATS, save_picture
 
@@ -242,7 +243,7 @@ def changed_header(rng: random.Random, header: Header) -> Header:
                 {"width": side},
                 {"height": side},
                 {"width": side, "height": rng.randint(1, 130)},
-                {"conditioning": ones},
+                {"conditioning": Conditioning(ones)},
                 {"grey": not header.grey},
                 {"sixteen_bit": not header.sixteen_bit},
                 {"weights_id": rng.randbytes(3).hex()},
@@ -263,15 +264,15 @@ def symbols_checksum(codec: Codec, stream: Stream) -> int:
             super().__init__(*arguments)
             crcs.append(self)
 
-    own = sys.modules["vrcodec.codec.codec"].SymbolsCrc  # type: ignore[attr-defined]
-    sys.modules["vrcodec.codec.codec"].SymbolsCrc = Watched  # type: ignore[attr-defined]
+    own = sys.modules["vrcodec.codec.latents"].SymbolsCrc  # type: ignore[attr-defined]
+    sys.modules["vrcodec.codec.latents"].SymbolsCrc = Watched  # type: ignore[attr-defined]
     try:
-        codec.read_latents(stream)
+        codec.pipeline.read_latents(stream)
     except VrcodecError as error:
         if "checksum of the decoded symbols" not in str(error):
             return stream.symbols_crc
     finally:
-        sys.modules["vrcodec.codec.codec"].SymbolsCrc = own  # type: ignore[attr-defined]
+        sys.modules["vrcodec.codec.latents"].SymbolsCrc = own  # type: ignore[attr-defined]
     return crcs[-1].value
 
 

@@ -15,13 +15,19 @@ from PIL import Image
 
 from vrcodec import Codec
 from vrcodec.bitstream.container import unpack
+from vrcodec.codec.torch_networks import TorchNetworks
+from vrcodec.model.weights_file import load_weights
 
 
 def main() -> None:
     action, weights, threads, layout, *paths = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    codec = Codec(weights, device="cpu")
-    codec.set_memory_format(getattr(torch, layout))
+    networks = TorchNetworks(
+        load_weights(Path(weights)),
+        "cpu",
+        threads=int(threads),
+        memory_format=getattr(torch, layout),
+    )
+    codec = Codec(weights, networks=networks)
     if action == "encode":
         with Image.open(paths[0]) as picture:
             Path(paths[1]).write_bytes(codec.encode(picture, 0.6))
@@ -29,7 +35,7 @@ def main() -> None:
     results = {}
     for path in paths[1:]:
         data = Path(path).read_bytes()
-        latents = codec.read_latents(unpack(data))
+        latents = codec.pipeline.read_latents(unpack(data))
         name = Path(path).stem
         results[f"{name}.indexes"] = latents.indexes
         results[f"{name}.y"] = latents.y

@@ -14,7 +14,7 @@ from PIL import Image
 import vrcodec
 from vrcodec import Codec
 from vrcodec.bitstream.container import pack, unpack
-from vrcodec.codec.codec import conditioning_values
+from vrcodec.model.loading import build
 from vrcodec.pictures.metrics import psnr
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -75,7 +75,8 @@ def test_file_is_as_long_as_the_model_estimates(codec: Codec) -> None:
     for quality in (0.2, 0.5, 0.9):
         data = codec.encode(photo(), quality)
         stream = unpack(data)
-        estimate = codec.estimate_bits(codec.read_latents(stream), stream.header.conditioning) / 8
+        latents = codec.pipeline.read_latents(stream)
+        estimate = codec.pipeline.estimate_bits(latents, stream.header.conditioning) / 8
         assert abs(len(data) - 24 - estimate) <= 0.01 * estimate + 8
 
 
@@ -99,12 +100,12 @@ def test_grey_stays_grey_and_cheap(codec: Codec) -> None:
 def test_grey_costs_at_most_2_percent_more_than_its_luma(
     codec: Codec, name: str, quality: float
 ) -> None:
-    conditioning = conditioning_values(quality)
+    conditioning = codec.dials.at(quality)
     with Image.open(PICTURES / name) as file:
         grey = file.convert("L")
     pixels = np.repeat(np.asarray(grey)[..., None], 3, axis=2)
-    latents = codec.latents(pixels, conditioning, grey=True)
-    colour = codec.model.basis.is_colour.numpy()
+    latents = codec.pipeline.latents(pixels, conditioning, grey=True)
+    colour = build(codec.weights)[0].basis.is_colour.numpy()
     assert colour.sum() == 512 and not latents.y[colour].any()
     bits = codec.weights.y_tables.bits(latents.y[colour], latents.indexes[colour])
     file_bits = 8 * len(codec.encode(grey, quality))
@@ -115,14 +116,14 @@ def test_grey_costs_at_most_2_percent_more_than_its_luma(
 def test_wrong_conditioning_hurts(codec: Codec) -> None:
     """The decoder uses the conditioning value: another one gives a worse picture."""
     source = np.asarray(photo())
-    right = conditioning_values(0.5)
-    latents = codec.latents(source, right)
-    reached = psnr(source, codec.pixels(latents, right)[: source.shape[0], : source.shape[1]])
+    right, pipeline = codec.dials.at(0.5), codec.pipeline
+    latents = pipeline.latents(source, right)
+    reached = psnr(source, pipeline.pixels(latents, right)[: source.shape[0], : source.shape[1]])
     for other in (0.3, 0.7):
-        wrong = codec.pixels(latents, conditioning_values(other))
+        wrong = pipeline.pixels(latents, codec.dials.at(other))
         assert psnr(source, wrong[: source.shape[0], : source.shape[1]]) < reached - 1
     header = dataclasses.replace(
-        unpack(codec.encode(photo(), 0.5)).header, conditioning=conditioning_values(0.8)
+        unpack(codec.encode(photo(), 0.5)).header, conditioning=codec.dials.at(0.8)
     )
     relabelled = pack(dataclasses.replace(unpack(codec.encode(photo(), 0.5)), header=header))
     with pytest.raises(vrcodec.CorruptError):
@@ -131,7 +132,7 @@ def test_wrong_conditioning_hurts(codec: Codec) -> None:
 
 def test_other_weights_are_refused_by_id(codec: Codec, tiny_weights: Path) -> None:
     tiny = Codec(tiny_weights, device="cpu")
-    with pytest.raises(vrcodec.UnknownWeightsError, match=f"{tiny.weights_id}.*--weights"):
+    with pytest.raises(vrcodec.UnknownWeightsError, match=f"{tiny.weights_id}.*{codec.weights_id}"):
         codec.decode(tiny.encode(photo(), 0.5))
 
 

@@ -3,62 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import picture, tree
+from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec.batch import run as batch
-from vrcodec.batch.run import Decoding, Encoding, Prepared, Settings
+from vrcodec.batch.run import Decoding, Encoding, Settings
 from vrcodec.bitstream.container import pack, unpack
-from vrcodec.codec.codec import Codec, conditioning_values
+from vrcodec.codec.codec import Codec
+from vrcodec.codec.networks import Networks
+from vrcodec.codec.settings import Encoded, EncodeSettings, Measure, Target
+from vrcodec.codec.torch_networks import TorchNetworks
+from vrcodec.conditional.dials import Conditioning
 from vrcodec.errors import VrcodecError
-from vrcodec.pictures import to_coded
+from vrcodec.model.weights_file import load_weights
+from vrcodec.pictures import CodedPicture, to_coded
 
 ROOM = 12
 BATCH_PIXELS = ROOM * 80 * 64
 """Room for 12 pictures of 72x56, which are 80x64 to the networks."""
 
 
+class Counting:
+    """Networks that say how many pictures pass through them at a time."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+        self.counts: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._networks, name)
+
+    def analysis(self, pixels: NDArray[np.uint8], at: Conditioning) -> NDArray[np.float32]:
+        self.counts.append(len(pixels))
+        return self._networks.analysis(pixels, at)
+
+    def synthesis(self, y_hat: NDArray[np.float32], at: Conditioning) -> NDArray[np.uint8]:
+        self.counts.append(len(y_hat))
+        return self._networks.synthesis(y_hat, at)
+
+
 @pytest.fixture
-def codec(tiny_weights: Path) -> Codec:
+def networks(tiny_weights: Path) -> Counting:
+    return Counting(TorchNetworks(load_weights(tiny_weights), "cpu"))
+
+
+@pytest.fixture
+def codec(tiny_weights: Path, networks: Counting) -> Codec:
     """On the CPU, but with batches as on a GPU."""
-    codec = Codec(tiny_weights, "cpu")
-    codec.batch_pixels = BATCH_PIXELS
-    return codec
+    return Codec(tiny_weights, batch_pixels=BATCH_PIXELS, networks=networks)
 
 
 @pytest.fixture
-def computed(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def computed(networks: Counting) -> list[int]:
     """How many pictures passed through the networks at a time, so far."""
-    counts: list[int] = []
-    for name in ("latents", "reconstruct"):
-        original = getattr(codec.model, name)
+    return networks.counts
 
-        def counted(x: torch.Tensor, *others: object, original=original) -> torch.Tensor:
-            counts.append(len(x))
-            result: torch.Tensor = original(x, *others)
-            return result
 
-        monkeypatch.setattr(codec.model, name, counted)
-    return counts
+def encode_all(codec: Codec, pictures: list[CodedPicture], settings: EncodeSettings) -> list[bytes]:
+    return [made.data for made in codec.encode_pictures(pictures, settings)]
 
 
 def test_batches_are_always_full(codec: Codec, computed: list[int]) -> None:
-    values = conditioning_values(0.7)
+    settings = EncodeSettings.of(0.7)
     pictures = [to_coded(picture(number)) for number in range(ROOM + 2)]
-    files = codec.encode_pictures(pictures, values)
+    files = encode_all(codec, pictures, settings)
     assert computed == [ROOM, ROOM]
     images = codec.decode_pictures(files)
     assert computed == [ROOM] * 4
     order = [5, 0, ROOM + 1]
-    assert codec.encode_pictures([pictures[i] for i in order], values) == [files[i] for i in order]
+    assert encode_all(codec, [pictures[i] for i in order], settings) == [files[i] for i in order]
     for i in order:
-        assert codec.encode_picture(pictures[i], values) == files[i]
+        assert encode_all(codec, [pictures[i]], settings) == [files[i]]
         np.testing.assert_array_equal(codec.decode(files[i]), images[i])
     assert set(computed) == {ROOM}
 
@@ -72,55 +93,52 @@ def test_batches_differ_by_rounding_only(codec: Codec, tiny_weights: Path) -> No
         assert abs(len(data) - len(plain.encode(picture(3), quality))) <= 8
 
 
-def test_large_pictures_are_computed_alone(codec: Codec, computed: list[int]) -> None:
+def test_large_pictures_are_computed_alone(
+    codec: Codec, networks: Counting, tiny_weights: Path
+) -> None:
     assert codec.batch_size(72, 56) == ROOM
     assert codec.batch_size(1, 1) == 32
     assert codec.batch_size(300, 250) == codec.batch_size(40_000, 30_000) == 1
-    codec.tile_side = 4
-    assert codec.batch_size(72, 56) == 1
-    codec.decode(codec.encode(picture(1)))
+    in_tiles = Codec(tiny_weights, batch_pixels=BATCH_PIXELS, tile=4, networks=networks)
+    assert in_tiles.batch_size(72, 56) == 1
+    in_tiles.decode(in_tiles.encode(picture(1)))
+    assert set(networks.counts) == {1}
+
+
+def test_targets_and_efforts_go_alone(codec: Codec, computed: list[int]) -> None:
+    target = EncodeSettings(target=Target(Measure.SIZE, 900))
+    for settings in (target, EncodeSettings(effort=1)):
+        assert codec.batch_size(72, 56, settings) == 1
+        made = codec.encode_pictures([to_coded(picture(n)) for n in (1, 2)], settings)
+        (alone,) = codec.encode_pictures([to_coded(picture(2))], settings)
+        assert made[1] == alone
+    assert codec.batch_size(72, 56, EncodeSettings(strip=True)) == ROOM
     assert set(computed) == {1}
 
 
 def test_only_equals_go_together(codec: Codec) -> None:
-    values = conditioning_values(0.5)
-    assert codec.encode_pictures([], values) == codec.decode_pictures([]) == []
+    settings = EncodeSettings()
+    assert codec.encode_pictures([], settings) == codec.decode_pictures([]) == []
     one, wide, grey = (
         to_coded(image) for image in (picture(1), picture(1, 73), picture(1).convert("L"))
     )
     for other in (wide, grey):
         with pytest.raises(ValueError, match="one size"):
-            codec.encode_pictures([one, other], values)
-    files = [codec.encode_picture(one, conditioning_values(quality)) for quality in (0.2, 0.3)]
+            codec.encode_pictures([one, other], settings)
+    files = [codec.encode(picture(1), quality) for quality in (0.2, 0.3)]
     with pytest.raises(ValueError, match="quality"):
         codec.decode_pictures(files)
 
 
-@dataclasses.dataclass(frozen=True)
-class Together(Encoding):
-    """Settings under which workers on a CPU use batches, too."""
-
-    def prepare(self, codec: Codec, source: bytes, name: str) -> Prepared:
-        codec.batch_pixels = BATCH_PIXELS
-        return super().prepare(codec, source, name)
-
-
-@dataclasses.dataclass(frozen=True)
-class BackTogether(Decoding):
-    """The same for decoding."""
-
-    def prepare(self, codec: Codec, source: bytes, name: str) -> Prepared:
-        codec.batch_pixels = BATCH_PIXELS
-        return super().prepare(codec, source, name)
-
-
 @pytest.fixture
-def workers_codec() -> Iterator[None]:
-    """What a worker keeps for itself is not left to other tests."""
-    threads = torch.get_num_threads()
-    yield
-    batch._load_codec.cache_clear()
-    torch.set_num_threads(threads)
+def workers_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers on a CPU use batches, too."""
+
+    @functools.cache
+    def load(weights: Path, device: str, max_pixels: int) -> Codec:
+        return Codec(weights, device, max_pixels, threads=1, batch_pixels=BATCH_PIXELS)
+
+    monkeypatch.setattr(batch, "_load_codec", load)
 
 
 @pytest.mark.usefixtures("workers_codec")
@@ -131,7 +149,7 @@ def test_workers_make_the_same_files_in_any_company(tmp_path: Path, settings: En
         image = picture(number, 72 if number % 3 else 90)
         (image.convert("L") if number == 4 else image).save(source / f"{number:02}.png")
     (source / "broken.png").write_bytes(b"junk")
-    encoding: Settings = Together(**vars(dataclasses.replace(settings)))
+    encoding: Settings = settings
 
     def in_handfuls(of: int, source: Path, out: Path, how: Settings, suffix: str) -> list[str]:
         kinds = batch.CODED if isinstance(how, Decoding) else batch.PICTURES
@@ -154,7 +172,7 @@ def test_workers_make_the_same_files_in_any_company(tmp_path: Path, settings: En
     damaged = tmp_path / "out1" / "07.vrc"
     stream = unpack(damaged.read_bytes())
     damaged.write_bytes(pack(dataclasses.replace(stream, symbols_crc=stream.symbols_crc ^ 1)))
-    decoding = BackTogether(settings.weights, "cpu", settings.max_pixels, "png")
+    decoding = Decoding(settings.weights, "cpu", settings.max_pixels, "png")
     for of in (1, 100):
         said = in_handfuls(of, tmp_path / "out1", tmp_path / f"back{of}", decoding, ".png")
         assert said.pop(7).startswith(f"{damaged}: checksum of the decoded symbols")
@@ -173,11 +191,11 @@ def test_what_makes_a_batch_fail_fails_alone(
     tasks = batch.list_folder(tmp_path, tmp_path / "out", batch.PICTURES, ".vrc").tasks
     original = Codec.encode_pictures
 
-    def short_of_memory(self: Codec, pictures: list, values: tuple[int, ...]) -> list[bytes]:
+    def short_of_memory(self: Codec, pictures: list, values: EncodeSettings) -> list[Encoded]:
         if len(pictures) > 1:
             raise VrcodecError("out of memory")
         return original(self, pictures, values)
 
     monkeypatch.setattr(Codec, "encode_pictures", short_of_memory)
-    rows = batch.work(tasks, Together(**vars(dataclasses.replace(settings))), False)
+    rows = batch.work(tasks, settings, False)
     assert [row.status for row in rows] == ["done"] * 3

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vrcodec.bitstream.container import (
-    CONDITIONING_ONE,
     MAX_HEIGHT,
     MAX_WIDTH,
     Extra,
@@ -25,6 +24,7 @@ from vrcodec.bitstream.container import (
     pack,
     unpack,
 )
+from vrcodec.conditional.dials import ONE, Conditioning
 from vrcodec.errors import (
     CorruptError,
     FormatError,
@@ -33,9 +33,11 @@ from vrcodec.errors import (
     UnsupportedVersionError,
 )
 
-PLAIN = Stream(Header(768, 512, "0a1b2c", (9830,)), b"z" * 300, (b"y" * 40_000,), 0x1234)
+PLAIN = Stream(
+    Header(768, 512, "0a1b2c", Conditioning((9830,))), b"z" * 300, (b"y" * 40_000,), 0x1234
+)
 FULL = Stream(
-    Header(2000, 1500, "ffee00", (0, CONDITIONING_ONE), grey=True, sixteen_bit=True),
+    Header(2000, 1500, "ffee00", Conditioning((0, ONE)), grey=True, sixteen_bit=True),
     z=b"zzz",
     y=(b"y0", b""),
     symbols_crc=0xFFFF,
@@ -77,11 +79,11 @@ def sides() -> st.SearchStrategy[tuple[int, int]]:
 
 @st.composite
 def streams(draw: st.DrawFn) -> Stream:
-    values = st.integers(0, CONDITIONING_ONE)
+    values = st.integers(0, ONE)
     header = Header(
         *draw(sides()),
         weights_id=draw(st.binary(min_size=3, max_size=3)).hex(),
-        conditioning=tuple(draw(st.lists(values, min_size=1, max_size=8))),
+        conditioning=Conditioning(tuple(draw(st.lists(values, min_size=1, max_size=8)))),
         grey=draw(st.booleans()),
         sixteen_bit=draw(st.booleans()),
     )
@@ -106,7 +108,7 @@ def test_round_trip(stream: Stream) -> None:
 
 @given(sides())
 def test_sections_cover_all_rows_once(size: tuple[int, int]) -> None:
-    header = Header(*size, "000000", (0,))
+    header = Header(*size, "000000", Conditioning((0,)))
     rows, columns = header.latent_size
     assert 0 <= 16 * rows - size[1] < 16
     assert 0 <= 16 * columns - size[0] < 16
@@ -121,7 +123,7 @@ def test_sections_cover_all_rows_once(size: tuple[int, int]) -> None:
 def test_layout_is_the_documented_one() -> None:
     data = raw_file(flags=GREY | EXTRAS, extras=b"\x03\x02\x05\x01\0", sections=b"eedzy")
     assert unpack(data) == Stream(
-        Header(16, 16, "010203", (1 << 14,), grey=True),
+        Header(16, 16, "010203", Conditioning((1 << 14,)), grey=True),
         b"z",
         (b"y",),
         0,
@@ -145,7 +147,7 @@ def test_describe() -> None:
         "width": 2000,
         "height": 1500,
         "quality": 0.0,
-        "conditioning": [0, CONDITIONING_ONE],
+        "conditioning": [0, ONE],
         "weights_id": "ffee00",
         "grey": True,
         "sixteen_bit": True,
@@ -274,14 +276,17 @@ def test_a_huge_picture_of_empty_sections_parses_in_little_memory() -> None:
         {"width": 0},
         {"width": MAX_WIDTH + 1},
         {"height": MAX_HEIGHT + 1},
-        {"conditioning": ()},
-        {"conditioning": (-1,)},
-        {"conditioning": (0,) * 9},
     ],
 )
 def test_impossible_headers_cannot_be_made(change: dict[str, object]) -> None:
     with pytest.raises(CorruptError):
         dataclasses.replace(PLAIN.header, **change)
+
+
+@pytest.mark.parametrize("values", [(), (-1,), (ONE + 1,), (0,) * 9])
+def test_impossible_conditionings_cannot_be_made(values: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="conditioning value"):
+        Conditioning(values)
 
 
 @pytest.mark.parametrize("count", [0, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from conftest import RunVrcodec
 from PIL import Image
 
-from vrcodec.codec.codec import Codec, conditioning_values
-from vrcodec.codec.targets import Measure, Target, encode_to_target
+from vrcodec.codec.codec import Codec
+from vrcodec.codec.search import error_price
+from vrcodec.codec.settings import EncodeSettings, Measure, Target
 from vrcodec.pictures import CodedPicture, to_coded
 from vrcodec.pictures.metrics import squared_error
 
@@ -23,10 +25,10 @@ def codec(tiny_weights: Path) -> Codec:
 
 def cost(codec: Codec, picture: CodedPicture, quality: float, effort: int) -> float:
     """Bits and errors of a file, at the price the dial pays there."""
-    conditioning = conditioning_values(quality)
-    data = codec.encode_picture(picture, conditioning, effort)
+    (made,) = codec.encode_pictures([picture], EncodeSettings.of(quality, effort=effort))
+    data = made.data
     decoded = np.asarray(codec.decode(data).convert("RGB"))
-    price = codec._price_of_error(picture.pixels, conditioning)
+    price = error_price(codec.pipeline, picture, made.conditioning)
     return 8 * len(data) + price * squared_error(picture.pixels, decoded)
 
 
@@ -59,8 +61,7 @@ def test_tiles_are_refined_each_for_itself(codec: Codec, tiny_weights: Path) -> 
     random = np.random.default_rng(5)
     small = Image.fromarray(random.integers(0, 256, (30, 40, 3), np.uint8))
     picture = to_coded(small.resize((640, 480), Image.Resampling.BICUBIC))
-    tiled = Codec(tiny_weights, "cpu")
-    tiled.tile_side = 16
+    tiled = Codec(tiny_weights, "cpu", tile=16)
     plain, whole = (cost(codec, picture, 0.5, effort) for effort in (0, 3))
     in_tiles = cost(tiled, picture, 0.5, 3)
     assert plain - in_tiles > 0.3 * (plain - whole) > 0
@@ -118,17 +119,19 @@ def test_effort_is_a_setting_of_a_folder(
 @pytest.mark.parametrize("limit", [3000, 6000])
 def test_sizes_are_kept_to(codec: Codec, pictures: Path, limit: int) -> None:
     picture = to_coded(Image.open(pictures / "macaw.png"))
-    result = encode_to_target(codec, picture, Target(Measure.SIZE, limit), effort=2)
+    settings = EncodeSettings(target=Target(Measure.SIZE, limit), effort=2)
+    (result,) = codec.encode_pictures([picture], settings)
     assert 0.97 * limit <= len(result.data) == result.achieved <= limit
-    value = conditioning_values(result.quality)
-    assert result.data == codec.encode_picture(picture, value, 2)
+    (again,) = codec.encode_pictures([picture], settings.at_quality(result.conditioning.quality))
+    assert result.data == again.data
 
 
 def test_fidelity_is_reached(codec: Codec, pictures: Path) -> None:
     picture = to_coded(Image.open(pictures / "macaw.png"))
-    target = Target(Measure.PSNR, 34)
-    plain = encode_to_target(codec, picture, target)
-    refined = encode_to_target(codec, picture, target, effort=5)
+    settings = EncodeSettings(target=Target(Measure.PSNR, 34))
+    (plain,) = codec.encode_pictures([picture], settings)
+    (refined,) = codec.encode_pictures([picture], dataclasses.replace(settings, effort=5))
+    assert refined.achieved
     assert 34 <= refined.achieved <= 34.25
     assert len(refined.data) < len(plain.data)
 

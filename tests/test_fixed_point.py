@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from reference_decoder import convolve, interpolate, pixel_shuffle, scale_indexes
 from torch import Tensor
 
-from vrcodec.bitstream.container import CONDITIONING_ONE
+from vrcodec.conditional.dials import ONE, Conditioning, Dial, Dials
 from vrcodec.errors import WeightsError
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.entropy_model import ScalePath
-from vrcodec.model.fixed_point import EXACT, FixedPointLayer, FixedPointScalePath
+from vrcodec.model.fixed_point import FixedPointScalePath
+from vrcodec.model.integer_path import EXACT, SHUFFLE, FixedPointLayer, IntegerScalePath
 
 CONFIG = ModelConfig(
-    lambda_ranges=((0.001, 0.1), (0.01, 1.0)),
+    dials=Dials((Dial("quality", 0.001, 0.1), Dial("other", 0.01, 1.0))),
     width8=4,
     width16=4,
     core=4,
@@ -29,13 +30,16 @@ CONFIG = ModelConfig(
     context_width=4,
     film_width=4,
 )
-ANCHOR = CONDITIONING_ONE // 8
+ANCHOR = ONE // 8
 CONDITIONINGS = [
-    (0, 0),
-    (CONDITIONING_ONE, CONDITIONING_ONE),
-    (3 * ANCHOR, 7 * ANCHOR),
-    (ANCHOR - 1, 1),
-    (12345, CONDITIONING_ONE - 1),
+    Conditioning(values)
+    for values in (
+        (0, 0),
+        (ONE, ONE),
+        (3 * ANCHOR, 7 * ANCHOR),
+        (ANCHOR - 1, 1),
+        (12345, ONE - 1),
+    )
 ]
 
 
@@ -60,30 +64,30 @@ def random_z(seed: int, spread: float, size: tuple[int, int] = (3, 5)) -> Tensor
 def arrays(path: FixedPointScalePath) -> dict[str, NDArray[np.int64]]:
     parts: dict[str, NDArray[np.int64]] = {}
     for i, layer in enumerate(path.layers):
-        parts[f"fixed.{i}.weight"] = layer.weight.numpy()
-        parts[f"fixed.{i}.bias"] = layer.bias.numpy()
+        parts[f"fixed.{i}.weight"] = layer.weight
+        parts[f"fixed.{i}.bias"] = layer.bias
     return parts
 
 
 def totals(
-    path: FixedPointScalePath, z: Tensor, conditioning: tuple[int, ...]
+    path: FixedPointScalePath, z: Tensor, conditioning: Conditioning
 ) -> list[NDArray[np.int64]]:
     """Every layer's sums before rounding and clamping."""
     parts = arrays(path)
     a = np.clip(z.numpy().astype(np.int64), -256, 256) << 8
     found = []
     for i in range(len(path.layers)):
-        bias = interpolate(parts[f"fixed.{i}.bias"], list(conditioning))
+        bias = interpolate(parts[f"fixed.{i}.bias"], list(conditioning.values))
         found.append(convolve(a, parts[f"fixed.{i}.weight"]) + bias[:, None, None])
         a = np.clip((found[-1] + 2048) >> 12, 0, 65536)
-        if ScalePath.SHUFFLE[i]:
+        if SHUFFLE[i]:
             a = pixel_shuffle(a)
     return found
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_int64(seed: int, conditioning: tuple[int, ...]) -> None:
+def test_equals_int64(seed: int, conditioning: Conditioning) -> None:
     path = FixedPointScalePath.from_float(float_path(seed, gain=1.8, bias=3))
     z = random_z(seed, spread=100)
     z[0, 0, :3] = torch.tensor([32767, -32767, 257])
@@ -92,13 +96,16 @@ def test_equals_int64(seed: int, conditioning: tuple[int, ...]) -> None:
     for t in sums[:4]:
         assert (t < -2048).mean() > 0.05
         assert (t > 65536 << 12).mean() > 0.005
-    expected = scale_indexes(z.numpy().astype(np.int64), list(conditioning), arrays(path))
+    expected = scale_indexes(z.numpy().astype(np.int64), list(conditioning.values), arrays(path))
     assert len(np.unique(expected)) == SCALE_LEVELS
 
     for dtype in (torch.int16, torch.int32, torch.int64):
         indexes = path.indexes(z.to(dtype), conditioning)
         assert indexes.dtype == torch.uint8
         assert np.array_equal(indexes.numpy(), expected)
+    without_torch = IntegerScalePath(path.layers).indexes(z.numpy(), conditioning)
+    assert without_torch.dtype == np.uint8
+    assert np.array_equal(without_torch, expected)
 
 
 def test_conditioning_matters() -> None:
@@ -110,10 +117,10 @@ def test_conditioning_matters() -> None:
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-def test_agrees_with_the_float_view(conditioning: tuple[int, ...]) -> None:
+def test_agrees_with_the_float_view(conditioning: Conditioning) -> None:
     floating = float_path(7, gain=1, bias=0.5)
     z = random_z(7, spread=3, size=(6, 6))
-    position = torch.tensor([conditioning]) / CONDITIONING_ONE
+    position = torch.tensor([conditioning.positions])
     with torch.no_grad():
         log_sigma = floating(z[None].float(), position)[0]
     nearest = torch.round((log_sigma - math.log(SCALE_MIN)) / LOG_SCALE_STEP)
@@ -129,9 +136,9 @@ def test_agrees_with_the_float_view(conditioning: tuple[int, ...]) -> None:
     [(0, -3), (1, -3), (2047, -3), (2048, -2), (4096, -2), (6144, 0), (28672, 5), (32768, -8)],
 )
 def test_bias_is_rounded_half_up_between_anchors(value: int, expected: int) -> None:
-    anchors = torch.tensor([-3, -2, 1, 0, 0, 0, 0, 5, -8])
-    layer = FixedPointLayer(torch.ones(1, 1, 1, 1), anchors[None, :, None])
-    assert layer.bias_at((value,)).tolist() == [expected]
+    anchors = np.array([-3, -2, 1, 0, 0, 0, 0, 5, -8])
+    layer = FixedPointLayer(np.ones((1, 1, 1, 1), dtype=np.int64), anchors[None, :, None])
+    assert layer.bias_at(Conditioning((value,))).tolist() == [expected]
 
 
 def cancelling_path(seed: int) -> FixedPointScalePath:
@@ -142,12 +149,7 @@ def cancelling_path(seed: int) -> FixedPointScalePath:
     """
     path = FixedPointScalePath.from_float(float_path(seed, gain=1.5, bias=2))
     weight = path.layers[0].weight
-    huge = torch.randint(
-        0,
-        1 << 33,
-        (len(weight), CONFIG.hyper // 2),
-        generator=torch.Generator().manual_seed(seed),
-    )
+    huge = np.random.default_rng(seed).integers(0, 1 << 33, (len(weight), CONFIG.hyper // 2))
     weight[:, 0::2, 0, 0] += huge
     weight[:, 1::2, 0, 0] -= huge
     return FixedPointScalePath(path.layers)
@@ -159,7 +161,9 @@ def cancelling() -> tuple[FixedPointScalePath, Tensor, NDArray[np.int64]]:
     path = cancelling_path(11)
     z = random_z(11, spread=60, size=(9, 11))
     z[1::2] = z[0::2]
-    expected = scale_indexes(z.numpy().astype(np.int64), list(CONDITIONINGS[3]), arrays(path))
+    expected = scale_indexes(
+        z.numpy().astype(np.int64), list(CONDITIONINGS[3].values), arrays(path)
+    )
     assert len(np.unique(expected)) == SCALE_LEVELS
     return path, z, expected
 
@@ -189,13 +193,20 @@ def test_any_memory_layout(
     strided = z.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     channels_last = FixedPointScalePath(
         [
-            FixedPointLayer(layer.weight.contiguous(memory_format=torch.channels_last), layer.bias)
+            FixedPointLayer(
+                np.ascontiguousarray(layer.weight.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+                layer.bias,
+            )
             for layer in path.layers
         ]
     )
     assert not strided.is_contiguous()
     for variant, argument in ((path, strided), (channels_last, z), (channels_last, strided)):
-        assert np.array_equal(variant.indexes(argument, CONDITIONINGS[3]).numpy(), expected)
+        for found in (
+            variant.indexes(argument, CONDITIONINGS[3]).numpy(),
+            variant.exact.indexes(argument.numpy(), CONDITIONINGS[3]),
+        ):
+            assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -214,19 +225,22 @@ def test_any_order_of_summation(
         if i < len(path.layers) - 1:
             following = torch.randperm(CONFIG.hyper_width, generator=generator)
             outputs = following
-            if ScalePath.SHUFFLE[i]:
+            if SHUFFLE[i]:
                 outputs = (4 * following[:, None] + torch.arange(4)).flatten()
-        layers.append(FixedPointLayer(layer.weight[outputs][:, inputs], layer.bias[..., outputs]))
+        weight = layer.weight[outputs.numpy()][:, inputs.numpy()]
+        layers.append(FixedPointLayer(weight, layer.bias[..., outputs.numpy()]))
         inputs = following
-    permuted = FixedPointScalePath(layers).indexes(shuffled_z, CONDITIONINGS[3])
-    assert np.array_equal(permuted.numpy(), expected)
+    permuted = FixedPointScalePath(layers)
+    assert np.array_equal(permuted.indexes(shuffled_z, CONDITIONINGS[3]).numpy(), expected)
+    exact = permuted.exact.indexes(shuffled_z.numpy(), CONDITIONINGS[3])
+    assert np.array_equal(exact, expected)
 
 
 def single_layer(weights: list[int], anchors: list[list[int]]) -> FixedPointLayer:
     """One output channel; anchors[k] holds the first two anchors of coefficient k."""
-    bias = torch.zeros(len(anchors), 9, 1, dtype=torch.int64)
-    bias[:, :2, 0] = torch.tensor(anchors)
-    return FixedPointLayer(torch.tensor(weights)[None, :, None, None], bias)
+    bias = np.zeros((len(anchors), 9, 1), dtype=np.int64)
+    bias[:, :2, 0] = anchors
+    return FixedPointLayer(np.array(weights)[None, :, None, None], bias)
 
 
 LIMIT = (EXACT - (1 << 32)) >> 16
@@ -262,10 +276,10 @@ def test_check_proves_the_bound(
 def test_weights_file_round_trip() -> None:
     path = FixedPointScalePath.from_float(float_path(3, gain=1.8, bias=3))
     tensors = path.tensors()
-    assert {t.dtype for t in tensors.values()} == {torch.int32}
+    assert {t.dtype for t in tensors.values()} == {np.dtype(np.int32)}
     loaded = FixedPointScalePath.from_tensors(tensors, CONFIG)
-    z = random_z(3, spread=50)
-    assert torch.equal(loaded.indexes(z, (9, 99)), path.indexes(z, (9, 99)))
+    z, at = random_z(3, spread=50), Conditioning((9, 99))
+    assert torch.equal(loaded.indexes(z, at), path.indexes(z, at))
 
 
 @pytest.mark.parametrize(
@@ -273,14 +287,14 @@ def test_weights_file_round_trip() -> None:
     [
         ("fixed.0.weight", None),
         ("fixed.4.bias", None),
-        ("fixed.1.weight", torch.zeros(8, 8, 1, 1, dtype=torch.int32)),
-        ("fixed.2.bias", torch.zeros(1, 9, 32, dtype=torch.int32)),
-        ("fixed.3.weight", torch.zeros(8, 8, 3, 3)),
-        ("fixed.3.bias", torch.zeros(2, 9, 8, dtype=torch.int64)),
-        ("fixed.1.weight", torch.full((8, 8, 3, 3), -(1 << 31), dtype=torch.int32)),
+        ("fixed.1.weight", np.zeros((8, 8, 1, 1), np.int32)),
+        ("fixed.2.bias", np.zeros((1, 9, 32), np.int32)),
+        ("fixed.3.weight", np.zeros((8, 8, 3, 3), np.float32)),
+        ("fixed.3.bias", np.zeros((2, 9, 8), np.int64)),
+        ("fixed.1.weight", np.full((8, 8, 3, 3), -(1 << 31), np.int32)),
     ],
 )
-def test_bad_weights_files(name: str, value: Tensor | None) -> None:
+def test_bad_weights_files(name: str, value: NDArray | None) -> None:
     tensors = FixedPointScalePath.from_float(float_path(3, gain=1, bias=1)).tensors()
     if value is None:
         del tensors[name]

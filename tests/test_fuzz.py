@@ -35,7 +35,6 @@ from vrcodec.coding import symbols
 
 import vrcodec
 from vrcodec.bitstream.container import (
-    CONDITIONING_ONE,
     Extra,
     Header,
     Stream,
@@ -44,6 +43,7 @@ from vrcodec.bitstream.container import (
     unpack,
 )
 from vrcodec.codec.codec import Codec
+from vrcodec.conditional.dials import ONE, Conditioning
 
 DATA = Path(__file__).parents[1] / "vrcodec" / "data" / "golden"
 CASES = 3000
@@ -206,8 +206,8 @@ def _header(rng: random.Random, data: bytes) -> bytes:
             {"width": side, "height": rng.choice([1, 33, 1000])},
             {"width": 1000, "height": 1000},
             {"width": 1000, "height": 2000},
-            {"conditioning": (rng.randint(0, CONDITIONING_ONE),)},
-            {"conditioning": tuple(rng.choices(range(CONDITIONING_ONE), k=rng.randint(2, 8)))},
+            {"conditioning": Conditioning((rng.randint(0, ONE),))},
+            {"conditioning": Conditioning(tuple(rng.choices(range(ONE), k=rng.randint(2, 8))))},
             {"grey": not header.grey},
             {"sixteen_bit": not header.sixteen_bit},
         ]
@@ -219,7 +219,7 @@ def hostile_case(number: int, codec: Codec) -> bytes:
     """A valid file of arbitrary symbols, up to the largest there are."""
     rng = np.random.default_rng(number)
     width, height = rng.integers(1, 100, 2).tolist()
-    conditioning = (int(rng.integers(CONDITIONING_ONE + 1)),)
+    conditioning = Conditioning((int(rng.integers(ONE + 1)),))
     header = Header(width, height, codec.weights_id, conditioning, grey=bool(rng.integers(2)))
     rows, columns = header.latent_size
 
@@ -230,10 +230,9 @@ def hostile_case(number: int, codec: Codec) -> bytes:
 
     channels = codec.weights.config.hyper
     z = values(channels, *header.hyper_size)
-    bucket = min(conditioning[0] >> 12, 7)
-    z_numbers = bucket * channels + np.indices(z.shape)[0].ravel()
-    y_numbers = codec.scale_path.indexes(torch.from_numpy(z), conditioning).numpy()
-    y_numbers = y_numbers[:, :rows, :columns].ravel()
+    z_numbers = conditioning.bucket(8) * channels + np.indices(z.shape)[0].ravel()
+    at = slice(0, rows), slice(0, columns)
+    y_numbers = codec.pipeline.networks.scale_indexes(z, conditioning, at).ravel()
     y = values(*y_numbers.shape)
     crc = SymbolsCrc()
     crc.update(z)
@@ -270,7 +269,7 @@ def fuzz() -> Report:
         codec.decode(data)
     _limit_memory()
     sections = _count_calls(symbols, "decode")
-    pictures = _count_calls(codec.model, "reconstruct")
+    pictures = _count_calls(codec.pipeline.networks, "synthesis")
     report = Report()
     outcomes: collections.Counter[str] = collections.Counter()
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from reference_decoder import decode_symbols
 
-from vrcodec.bitstream.container import Header, Stream, pack, unpack
+from vrcodec.bitstream.container import Header, pack, unpack
 from vrcodec.codec.codec import Codec
+from vrcodec.conditional.dials import Conditioning
 from vrcodec.selftest import GOLDEN, symbols_digest
 
 DATA = Path(__file__).parents[1] / "vrcodec" / "data" / "golden"
@@ -26,7 +27,7 @@ def test_every_golden_file_is_listed() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_symbols_are_the_recorded_ones(name: str, codec: Codec) -> None:
-    latents = codec.read_latents(unpack((DATA / name).read_bytes()))
+    latents = codec.pipeline.read_latents(unpack((DATA / name).read_bytes()))
     assert symbols_digest(latents) == GOLDEN[name]
 
 
@@ -34,7 +35,7 @@ def test_symbols_are_the_recorded_ones(name: str, codec: Codec) -> None:
 def test_reference_decoder_agrees(name: str, codec: Codec, tiny_weights: Path) -> None:
     data = (DATA / name).read_bytes()
     z, y = decode_symbols(data, tiny_weights.read_bytes())
-    latents = codec.read_latents(unpack(data))
+    latents = codec.pipeline.read_latents(unpack(data))
     np.testing.assert_array_equal(z, latents.z)
     np.testing.assert_array_equal(y, latents.y)
     assert y.any() or "thin" in name
@@ -43,14 +44,13 @@ def test_reference_decoder_agrees(name: str, codec: Codec, tiny_weights: Path) -
 @pytest.mark.slow
 def test_reference_decoder_agrees_on_several_sections(codec: Codec, tiny_weights: Path) -> None:
     """A picture of more than 8192 latent positions has two y sections."""
-    header = Header(2080, 1040, codec.weights_id, (20_000,))
+    header = Header(2080, 1040, codec.weights_id, Conditioning((20_000,)))
     assert header.section_count == 2
     rng = np.random.default_rng(3)
     ramp = np.linspace(0, 255, 2080 * 3, dtype=np.float32).reshape(1, 2080, 3)
     pixels = np.repeat(ramp, 1040, axis=0) + rng.normal(0, 3, (1040, 2080, 3))
-    latents = codec.latents(pixels.clip(0, 255).astype(np.uint8), header.conditioning)
-    z, sections, crc = codec.write_latents(latents, header)
-    data = pack(Stream(header, z, sections, crc))
+    latents = codec.pipeline.latents(pixels.clip(0, 255).astype(np.uint8), header.conditioning)
+    data = pack(codec.pipeline.write_latents(latents, header))
     z_symbols, y_symbols = decode_symbols(data, tiny_weights.read_bytes())
     np.testing.assert_array_equal(z_symbols, latents.z)
     np.testing.assert_array_equal(y_symbols, latents.y)

@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 
 import vrcodec
+from vrcodec.bitstream.grid import LATENT_CHANNELS
 from vrcodec.codec.codec import Codec
+from vrcodec.conditional.dials import ANCHORS
 from vrcodec.conditional.film import ConditionedConv, StepTable, interpolate
-from vrcodec.model.config import ANCHORS, LATENT_CHANNELS, ModelConfig
+from vrcodec.model.config import ModelConfig
 from vrcodec.model.linear_basis import block_basis
 from vrcodec.model.network import CompressionModel
 
@@ -49,11 +51,20 @@ def test_without_film_the_steps_alone_follow_the_dial() -> None:
 
 def test_configurations_of_older_weights_are_read() -> None:
     values = json.loads(ModelConfig(context_passes=4, context_blocks=0).to_json())
-    del values["context_passes"], values["context_blocks"]
+    del values["context_passes"], values["context_blocks"], values["dials"]
+    values["lambda_ranges"] = [[0.0006, 0.5]]
     assert ModelConfig.from_json(json.dumps(values)) == ModelConfig()
     for name, wrong in (("context_passes", 3), ("film_width", -1), ("film_width", 5000)):
         with pytest.raises(ValueError):
             ModelConfig.from_json(json.dumps(values | {name: wrong}))
+    two = ModelConfig.from_json(
+        json.dumps(values | {"lambda_ranges": [[0.0006, 0.5], [0.1, 10.0]]})
+    )
+    assert two.dials.names == ("quality", "ms-ssim-weight")
+    assert two.lambda_ranges == ((0.0006, 0.5), (0.1, 10.0))
+    assert ModelConfig.from_json(two.to_json()) == two
+    with pytest.raises(ValueError):
+        ModelConfig.from_json(json.dumps(values | json.loads(two.to_json())))
 
 
 def test_batches_condition_each_picture_on_its_own_quality() -> None:

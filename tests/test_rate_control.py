@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import subprocess
@@ -13,18 +14,14 @@ import pytest
 from conftest import RunVrcodec
 from PIL import Image
 
-from vrcodec.bitstream.container import CONDITIONING_ONE
 from vrcodec.codec.codec import Codec
-from vrcodec.codec.targets import (
-    MAX_ENCODES,
-    Measure,
-    Target,
-    encode_to_target,
-    largest_within,
-)
+from vrcodec.codec.settings import Encoded, EncodeSettings, Measure, Target
+from vrcodec.codec.stages import ANALYSIS, listening
+from vrcodec.codec.targets import MAX_ENCODES, largest_within
+from vrcodec.conditional.dials import ONE
 from vrcodec.errors import TargetError
 from vrcodec.pictures import CodedPicture, to_coded
-from vrcodec.pictures.metrics import ms_ssim, psnr
+from vrcodec.pictures.metrics import ms_ssim, psnr, ssimulacra2
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +50,26 @@ def pixels(data: bytes, codec: Codec) -> np.ndarray:
     return np.asarray(codec.decode(data).convert("RGB"))
 
 
+def at_quality(codec: Codec, picture: CodedPicture, quality: float) -> bytes:
+    (made,) = codec.encode_pictures([picture], EncodeSettings.of(quality))
+    return made.data
+
+
+def to_target(
+    codec: Codec,
+    picture: CodedPicture,
+    measure: Measure,
+    value: float,
+    best_effort: bool = False,
+) -> tuple[Encoded, int]:
+    """The result, and how often the picture was encoded for it."""
+    encodes = collections.Counter[str]()
+    settings = EncodeSettings(target=Target(measure, value), best_effort=best_effort)
+    with listening(lambda name, _: encodes.update([name])):
+        (made,) = codec.encode_pictures([picture], settings)
+    return made, encodes[ANALYSIS]
+
+
 # The search alone
 
 
@@ -63,10 +80,10 @@ def test_search_finds_any_smooth_curve(bend: float, where: float) -> None:
 
     def curve(position: int) -> float:
         calls.append(position)
-        return 3 + 4 * (position / CONDITIONING_ONE) ** bend
+        return 3 + 4 * (position / ONE) ** bend
 
     limit = 3 + 4 * where**bend
-    found = largest_within(curve, limit, limit - 0.005, 16384, 3 / CONDITIONING_ONE)
+    found = largest_within(curve, limit, limit - 0.005, 16384, 3.0)
     assert found in calls
     assert limit - 0.03 < curve(found) <= limit
     assert len(calls) - 1 <= MAX_ENCODES
@@ -90,7 +107,7 @@ def test_search_survives_steps_and_bumps() -> None:
             seen[position] = curve(position)
             return seen[position]
 
-        found = largest_within(measure, 2.0, 1.99, 30000, 1e-4)
+        found = largest_within(measure, 2.0, 1.99, 30000, 3.3)
         assert found is not None, name
         assert seen[found] <= 2.0, name
         assert found == max(position for position, value in seen.items() if value <= 2.0), name
@@ -104,7 +121,7 @@ def test_search_says_when_nothing_fits() -> None:
         seen.append(position)
         return 5.0
 
-    assert largest_within(measure, 2.0, 1.99, 30000, 1e-4) is None
+    assert largest_within(measure, 2.0, 1.99, 30000, 3.3) is None
     assert seen[-1] == 0
 
 
@@ -116,22 +133,23 @@ def test_sizes_are_never_exceeded(
     name: str, codec: Codec, samples: dict[str, CodedPicture]
 ) -> None:
     picture = samples[name]
-    ends = [len(codec.encode_picture(picture, (value,))) for value in (0, CONDITIONING_ONE)]
+    ends = [len(at_quality(codec, picture, quality)) for quality in (0, 1)]
     encodes = []
     for limit in np.geomspace(ends[0], ends[1] * 1.2, 7).round().astype(int).tolist():
-        result = encode_to_target(codec, picture, Target(Measure.SIZE, limit))
+        result, count = to_target(codec, picture, Measure.SIZE, limit)
+        quality = result.conditioning.quality
         assert len(result.data) == result.achieved <= limit
-        assert result.quality == 1 or limit < 4096 or len(result.data) >= 0.97 * limit
-        again = codec.encode_picture(picture, (round(result.quality * CONDITIONING_ONE),))
-        assert again == result.data
+        assert quality == 1 or limit < 4096 or len(result.data) >= 0.97 * limit
+        assert at_quality(codec, picture, quality) == result.data
         assert result.reached
-        encodes.append(result.encodes)
+        encodes.append(count)
     assert max(encodes) <= MAX_ENCODES
     assert sum(encodes) / len(encodes) <= 6
     with pytest.raises(TargetError, match=r"quality 0 gives [\d,]+ bytes"):
-        encode_to_target(codec, picture, Target(Measure.SIZE, ends[0] - 1))
-    nearest = encode_to_target(codec, picture, Target(Measure.SIZE, 10), best_effort=True)
-    assert (nearest.quality, len(nearest.data), nearest.reached) == (0, ends[0], False)
+        to_target(codec, picture, Measure.SIZE, ends[0] - 1)
+    nearest, _ = to_target(codec, picture, Measure.SIZE, 10, best_effort=True)
+    assert (len(nearest.data), nearest.reached) == (ends[0], False)
+    assert nearest.conditioning == codec.dials.at(0)
 
 
 @pytest.mark.parametrize("name", ["macaw", "hibiscus", "noise", "grey", "alpha"])
@@ -140,19 +158,19 @@ def test_psnr_is_reached_and_not_much_more(
 ) -> None:
     picture = samples[name]
     low, high = (
-        psnr(picture.pixels, pixels(codec.encode_picture(picture, (value,)), codec))
-        for value in (0, CONDITIONING_ONE)
+        psnr(picture.pixels, pixels(at_quality(codec, picture, quality), codec))
+        for quality in (0, 1)
     )
     for wanted in np.linspace(low + 0.01, high - 0.01, 5):
-        result = encode_to_target(codec, picture, Target(Measure.PSNR, float(wanted)))
+        result, count = to_target(codec, picture, Measure.PSNR, float(wanted))
         reached = psnr(picture.pixels, pixels(result.data, codec))
         assert reached == result.achieved
         assert wanted <= reached <= wanted + 0.25
-        assert result.encodes <= MAX_ENCODES
+        assert count <= MAX_ENCODES
     with pytest.raises(TargetError, match="quality 1 gives"):
-        encode_to_target(codec, picture, Target(Measure.PSNR, high + 0.1))
-    nearest = encode_to_target(codec, picture, Target(Measure.PSNR, 99), best_effort=True)
-    assert (nearest.quality, nearest.reached) == (1, False)
+        to_target(codec, picture, Measure.PSNR, high + 0.1)
+    nearest, _ = to_target(codec, picture, Measure.PSNR, 99, best_effort=True)
+    assert (nearest.conditioning.quality, nearest.reached) == (1, False)
 
 
 @pytest.mark.parametrize("wanted", [0.9, 0.98, 0.995])
@@ -160,13 +178,34 @@ def test_ms_ssim_is_reached_and_not_much_more(
     wanted: float, codec: Codec, samples: dict[str, CodedPicture]
 ) -> None:
     picture = samples["macaw"]
-    result = encode_to_target(codec, picture, Target(Measure.MS_SSIM, wanted))
+    result, _ = to_target(codec, picture, Measure.MS_SSIM, wanted)
     reached = ms_ssim(picture.pixels, pixels(result.data, codec))
     assert reached is not None
     excess = -10 * math.log10((1 - reached) / (1 - wanted))
     assert 0 <= excess <= 0.25
     with pytest.raises(TargetError, match="more than 160 pixels"):
-        encode_to_target(codec, samples["hibiscus"], Target(Measure.MS_SSIM, wanted))
+        to_target(codec, samples["hibiscus"], Measure.MS_SSIM, wanted)
+
+
+def test_ssimulacra2_is_reached_and_not_much_more(
+    codec: Codec, samples: dict[str, CodedPicture]
+) -> None:
+    pytest.importorskip("ssimulacra2")
+    picture = samples["macaw"]
+    result, count = to_target(codec, picture, Measure.SSIMULACRA2, 60)
+    reached = ssimulacra2(picture.pixels, pixels(result.data, codec))
+    assert reached is not None and reached == result.achieved
+    assert 60 <= reached <= 62
+    assert count <= MAX_ENCODES
+
+
+@pytest.mark.parametrize("value", [1e308, 10**320])
+@pytest.mark.parametrize("measure", [Measure.BPP, Measure.SIZE])
+def test_any_size_holds_a_file(
+    value: float, measure: Measure, codec: Codec, samples: dict[str, CodedPicture]
+) -> None:
+    result, _ = to_target(codec, samples["hibiscus"], measure, value)
+    assert (result.conditioning.quality, result.reached) == (1, True)
 
 
 def test_psnr_in_strips_is_psnr(monkeypatch: pytest.MonkeyPatch) -> None:

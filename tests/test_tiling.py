@@ -16,7 +16,8 @@ from PIL import Image
 
 from vrcodec import CorruptError
 from vrcodec.bitstream.container import CRC_PERIOD, SymbolsCrc, pack, unpack
-from vrcodec.codec.codec import Codec, conditioning_values
+from vrcodec.bitstream.grid import BLOCK, GROUP, LATENT_CHANNELS
+from vrcodec.codec.codec import Codec
 from vrcodec.codec.tiling import (
     TILE,
     DecoderSpans,
@@ -29,8 +30,10 @@ from vrcodec.codec.tiling import (
     synthesis_reach,
     tiles,
 )
-from vrcodec.model.config import BLOCK, GROUP, LATENT_CHANNELS, ModelConfig
+from vrcodec.codec.torch_networks import TorchNetworks
+from vrcodec.model.config import ModelConfig
 from vrcodec.model.network import CompressionModel
+from vrcodec.model.weights_file import default_weights, load_weights
 
 TESTS = Path(__file__).parent
 CONFIGS = [
@@ -59,8 +62,11 @@ LENGTHS = [1, 3, 4, 5, 31, 32, 33, 63, 64, 97, 200]
 
 
 @pytest.fixture(scope="module", params=["tiny", "release"])
-def codec(request: pytest.FixtureRequest, tiny_weights: Path) -> Codec:
-    return Codec(tiny_weights if request.param == "tiny" else None, device="cpu")
+def codecs(request: pytest.FixtureRequest, tiny_weights: Path) -> dict[int, Codec]:
+    """Codecs by the side of their tiles."""
+    weights = tiny_weights if request.param == "tiny" else None
+    networks = TorchNetworks(load_weights(weights or default_weights()), "cpu")
+    return {side: Codec(weights, tile=side, networks=networks) for side in (8, 16, TILE)}
 
 
 def collage(height: int, width: int) -> np.ndarray:
@@ -95,17 +101,19 @@ def reach_of(before: torch.Tensor, after: torch.Tensor, at: int, size: int = 1) 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_analysis_reaches_no_further_than_stated(config: ModelConfig) -> None:
-    model, vector = nonlinear(config), torch.tensor([[0.4]])
+    model = nonlinear(config)
+    condition = model.condition(0.4)
     x, at = torch.rand(1, 3, 21 * BLOCK, BLOCK), 10
     poked = x.clone()
     poked[:, :, at * BLOCK : (at + 1) * BLOCK] = 0.5
-    reach = reach_of(model.latents(x, vector)[0], model.latents(poked, vector)[0], at)
+    reach = reach_of(model.latents(x, condition)[0], model.latents(poked, condition)[0], at)
     assert max(reach) == analysis_reach(config)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_context_and_synthesis_reach_no_further_than_stated(config: ModelConfig) -> None:
-    model, vector = nonlinear(config), torch.tensor([[0.4]])
+    model = nonlinear(config)
+    condition = model.condition(0.4)
     rows = 49
     z = torch.randint(-2, 3, (1, config.hyper, -(-rows // GROUP), 2))
     symbols = torch.randint(-2, 3, (1, LATENT_CHANNELS, rows, 8))
@@ -114,7 +122,7 @@ def test_context_and_synthesis_reach_no_further_than_stated(config: ModelConfig)
     for at in range(24, 28):
         poked = symbols.clone()
         poked[:, :, at] += 1
-        pixels = [model.reconstruct(z, s, vector, where)[0] for s in (symbols, poked)]
+        pixels = [model.reconstruct(z, s, condition, where)[0] for s in (symbols, poked)]
         furthest = max(furthest, *reach_of(*pixels, at, BLOCK))
     assert furthest <= context_reach(config) + synthesis_reach(config)
     assert furthest > synthesis_reach(config)
@@ -122,20 +130,23 @@ def test_context_and_synthesis_reach_no_further_than_stated(config: ModelConfig)
 
 def test_z_reaches_no_further_than_stated() -> None:
     """y's neighbours for z, and z's neighbours for features and scale indices."""
-    model, vector = nonlinear(CONFIGS[0]), torch.tensor([[0.4]])
-    embedding, step = model.conditioning(vector), model.step(vector)
+    model = nonlinear(CONFIGS[0])
+    condition = model.condition(0.4)
     y = torch.randn(1, LATENT_CHANNELS, 48, 8)
     for at in range(20, 24):
         poked = y.clone()
         poked[:, :, at] += 1
-        made = [model.hyper_analysis(part, step, embedding)[0] for part in (y, poked)]
+        made = [model.hyper_analysis(part, condition)[0] for part in (y, poked)]
         changed = torch.nonzero((made[0] != made[1]).any(dim=0).any(dim=1))[:, 0]
         for t in changed.tolist():
             assert GROUP * t - 3 <= at <= GROUP * t + 3
     z = torch.randn(1, CONFIGS[0].hyper, 12, 2)
     poked = z.clone()
     poked[:, :, 6] += 1
-    for layer in (lambda z: model.mean_path(z, embedding), lambda z: model.scale_path(z, vector)):
+    for layer in (
+        lambda z: model.mean_path(z, condition.embedding),
+        lambda z: model.scale_path(z, condition.vector),
+    ):
         assert max(reach_of(layer(z)[0], layer(poked)[0], 6, GROUP)) == 1
 
 
@@ -202,45 +213,61 @@ def test_restack() -> None:
 
 @pytest.mark.parametrize("quality", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("side", [8, 16])
-def test_tiled_equals_untiled(codec: Codec, side: int, quality: float) -> None:
-    pixels, conditioning = collage(299, 501), conditioning_values(quality)
-    codec.tile_side = TILE
-    whole = codec.latents(pixels, conditioning)
-    whole_pixels = codec.pixels(whole, conditioning)
-    codec.tile_side = side
-    tiled = codec.latents(pixels, conditioning)
-    np.testing.assert_array_equal(tiled.z, whole.z)
-    np.testing.assert_array_equal(tiled.y, whole.y)
-    np.testing.assert_array_equal(tiled.indexes, whole.indexes)
-    tiled_pixels = codec.pixels(whole, conditioning)
-    apart = np.abs(tiled_pixels.astype(int) - whole_pixels.astype(int))
+def test_tiled_equals_untiled(codecs: dict[int, Codec], side: int, quality: float) -> None:
+    untiled, tiled = codecs[TILE].pipeline, codecs[side].pipeline
+    pixels, conditioning = collage(299, 501), untiled.dials.at(quality)
+    whole, parts = (one.latents(pixels, conditioning) for one in (untiled, tiled))
+    np.testing.assert_array_equal(parts.z, whole.z)
+    np.testing.assert_array_equal(parts.y, whole.y)
+    np.testing.assert_array_equal(parts.indexes, whole.indexes)
+    shown = [one.pixels(whole, conditioning).astype(int) for one in (untiled, tiled)]
+    apart = np.abs(shown[0] - shown[1])
     assert apart.max() <= 1
     assert apart.mean() < 1e-3
 
 
-def test_files_are_equal_too(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_equal_too(codecs: dict[int, Codec], monkeypatch: pytest.MonkeyPatch) -> None:
     """With several sections and several bands that do not begin at the same rows."""
-    monkeypatch.setattr("vrcodec.bitstream.container.SECTION_POSITIONS", 100)
+    monkeypatch.setattr("vrcodec.bitstream.grid.SECTION_POSITIONS", 100)
     picture = Image.fromarray(collage(299, 501))
     files, decoded = {}, {}
     for side in (TILE, 16):
-        codec.tile_side = side
-        files[side] = codec.encode(picture, 0.5)
-        decoded[side] = np.asarray(codec.decode(files[TILE])).astype(int)
+        files[side] = codecs[side].encode(picture, 0.5)
+        decoded[side] = np.asarray(codecs[side].decode(files[TILE])).astype(int)
     assert unpack(files[16]).header.section_count == 7
     assert files[16] == files[TILE]
     assert np.abs(decoded[16] - decoded[TILE]).max() <= 1
 
 
+def test_bands_bring_the_rows_of_z_that_their_symbols_need(codecs: dict[int, Codec]) -> None:
+    """Drawing a band changes no band drawn before, and z comes once, from the top down."""
+    runner = codecs[8].pipeline.runner
+    pixels = collage(299, 501)
+    conditioning = codecs[8].dials.at(0.5)
+    whole = codecs[TILE].pipeline.latents(pixels, conditioning)
+    bands, copies, rows_of_z, rows_of_y = [], [], 0, 0
+    for band in runner.quantise(pixels[None], conditioning, grey=False):
+        bands.append(band)
+        copies.append((band.y.copy(), band.z.copy()))
+        rows_of_z += band.z.shape[2]
+        rows_of_y += band.y.shape[2]
+        assert rows_of_z >= min(whole.z.shape[1], -(-rows_of_y // GROUP) + 1)
+    assert len(bands) > 2
+    for band, (y, z) in zip(bands, copies, strict=True):
+        np.testing.assert_array_equal(band.y, y)
+        np.testing.assert_array_equal(band.z, z)
+    np.testing.assert_array_equal(np.concatenate([z[0] for _, z in copies], axis=1), whole.z)
+
+
 def test_a_wrong_symbol_is_found_whatever_the_tiles(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch
+    codecs: dict[int, Codec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vrcodec.bitstream.container.SECTION_POSITIONS", 100)
-    codec.tile_side = 16
+    monkeypatch.setattr("vrcodec.bitstream.grid.SECTION_POSITIONS", 100)
+    codec = codecs[16]
     stream = unpack(codec.encode(Image.fromarray(collage(299, 501)), 0.2))
     wrong = dataclasses.replace(stream, symbols_crc=stream.symbols_crc ^ 1)
     with pytest.raises(CorruptError, match="symbols"):
-        codec.read_latents(wrong)
+        codec.pipeline.read_latents(wrong)
     with pytest.raises(CorruptError, match="symbols"):
         codec.decode(pack(wrong))
 
@@ -285,10 +312,9 @@ def test_24_megapixels_stay_within_memory(tiny_weights: Path) -> None:
 
 HOSTILE = """
 import resource, sys
-import torch
 from PIL import Image
 from vrcodec import CorruptError
-from vrcodec.bitstream import container
+from vrcodec.bitstream import grid
 from vrcodec.pictures import to_coded
 from vrcodec.codec.codec import Codec
 from vrcodec.bitstream.container import Extra, Header, Stream, pack
@@ -298,7 +324,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 def decode(width, height):
-    header = Header(width, height, codec.weights_id, (16384,))
+    header = Header(width, height, codec.weights_id, codec.dials.conditioning())
     alpha = to_coded(Image.new("LA", (width, height))).extras[Extra.ALPHA]
     y = (b"",) * header.section_count
     try:
@@ -306,9 +332,8 @@ def decode(width, height):
     except CorruptError as error:
         assert "symbols" in str(error)
 
-torch.set_num_threads(1)
-codec = Codec(sys.argv[1], "cpu")
-codec.tile_side, container.SECTION_POSITIONS = 16, 512  # the fixed amount shall be small
+codec = Codec(sys.argv[1], "cpu", threads=1, tile=16)
+grid.SECTION_POSITIONS = 512  # the fixed amount shall be small
 for width in (2048, 131072):  # the first two million pixels take what any picture takes
     decode(width, (1 << 21) // width)
     before = peak()

@@ -22,10 +22,18 @@ from PIL import Image
 
 from vrcodec.bitstream import container
 from vrcodec.codec.codec import Codec
+from vrcodec.conditional.dials import Conditioning
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.bjontegaard import bd_rate
-from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
+from vrcodec.model.config import (
+    LOG_SCALE_STEP,
+    SCALE_LEVELS,
+    SCALE_MIN,
+    ModelConfig,
+    unnamed_dials,
+)
 from vrcodec.model.fixed_point import FixedPointScalePath
+from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
 from vrcodec.training.export import export
@@ -154,9 +162,10 @@ def test_float_and_exported_scale_paths_agree(tiny_weights: Path) -> None:
     """A weights file keeps the scale path as integers; as floats it gives the same scales."""
     codec = Codec(tiny_weights, "cpu")
     z = torch.from_numpy(np.random.default_rng(0).integers(-9, 10, (TINY.hyper, 3, 4)))
-    conditioning = (12345,)
-    exact = codec.scale_path.indexes(z, conditioning).long()
-    log_sigma = codec.model.log_sigma(z[None].float(), torch.tensor([conditioning]) / 32768)[0]
+    conditioning = Conditioning((12345,))
+    model, path = build(codec.weights)
+    exact = path.indexes(z, conditioning).long()
+    log_sigma = model.log_sigma(z[None].float(), torch.tensor([conditioning.positions]))[0]
     nearest = ((log_sigma - np.log(SCALE_MIN)) / LOG_SCALE_STEP).round().clamp(0, SCALE_LEVELS - 1)
     assert ((exact - nearest).abs() <= 1).all()
     assert (exact == nearest).float().mean() > 0.95
@@ -334,7 +343,7 @@ def test_losses_weigh_what_they_say() -> None:
     }
 
     def loss(kind: str, error: str, quality: tuple[float, ...], ranges: object) -> float:
-        config = dataclasses.replace(TINY, lambda_ranges=ranges)  # type: ignore[arg-type]
+        config = dataclasses.replace(TINY, dials=unnamed_dials(ranges))
 
         def model(x: torch.Tensor, conditioning: torch.Tensor) -> types.SimpleNamespace:
             return types.SimpleNamespace(x_hat=x + 0.04 * errors[error], bpp=torch.tensor([0.5]))
@@ -366,7 +375,7 @@ def test_losses_weigh_what_they_say() -> None:
 
 
 def test_impossible_losses_are_refused() -> None:
-    two = dataclasses.replace(TINY, lambda_ranges=MIX_RANGES)
+    two = dataclasses.replace(TINY, dials=unnamed_dials(MIX_RANGES))
     for kind, config, patch in (("mix", TINY, 256), ("mse", two, 256), ("ms-ssim", TINY, 128)):
         with pytest.raises(VrcodecError, match="--loss"):
             check_distortion(kind, config, patch)
@@ -484,7 +493,7 @@ def test_variants_are_compared_and_drawn(tmp_path: Path) -> None:
 
 
 def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVrcodec) -> None:
-    two = dataclasses.replace(TINY, lambda_ranges=MIX_RANGES)
+    two = dataclasses.replace(TINY, dials=unnamed_dials(MIX_RANGES))
     (tmp_path / "two.json").write_text(two.to_json())
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -520,9 +529,9 @@ def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVr
         assert done.returncode == 0, done.stderr
     one, half = ((tmp_path / name).read_bytes() for name in ("one.vrc", "half.vrc"))
     folder = (whole / "macaw.vrc").read_bytes()
-    assert container.unpack(one).header.conditioning == (8192, 28672)
-    assert container.unpack(folder).header.conditioning == (8192, 28672)
-    assert container.unpack(half).header.conditioning[1] == 28672
+    assert container.unpack(one).header.conditioning.values == (8192, 28672)
+    assert container.unpack(folder).header.conditioning.values == (8192, 28672)
+    assert container.unpack(half).header.conditioning.values[1] == 28672
     assert 0.77 < container.describe(half)["bpp"] <= 0.8
     done = run_vrcodec("encode", pictures, "-o", tmp_path / "no", *chosen[2:])
     assert done.returncode == 1 and b"one loss coefficient" in done.stderr
