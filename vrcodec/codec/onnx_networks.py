@@ -8,31 +8,26 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import BLOCK, GROUP, LATENT_CHANNELS
-from vrcodec.codec.networks import At, Refine, Search
+from vrcodec.codec.networks import At, Networks, Refine, Search
+from vrcodec.codec.onnx_session import VERSION, Session, suitable_threads
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.errors import VrcodecError
-from vrcodec.model.integer_path import IntegerScalePath
+from vrcodec.model.integer_path import SHUFFLE, IntegerScalePath
 from vrcodec.model.linear_basis import block_basis
 from vrcodec.model.onnx_graph import NETWORKS, Network
 from vrcodec.model.shapes import checked
 from vrcodec.model.weights_file import Weights
 
-THREAD_PIXELS = 1 << 17
-"""Pixels that make one more thread worth its while."""
 CONDITIONS = 8
 """Places on the dials whose tensors are kept: a search for a target visits as many."""
-FATAL = 4
-"""Of ONNX Runtime's log, which writes to the standard error: what fails is raised, too."""
 PASSES = np.array([[0, 2], [3, 1]])
 """Pass of core channel 0 by even and odd row and column; the others follow in turn."""
 _Feeds = dict[str, NDArray[Any]]
@@ -44,6 +39,7 @@ class OnnxNetworks:
     Args:
         weights: what `load_weights` gave.
         threads: how many to use; by default as many as suit the picture.
+        refining: gives networks that can look for better latents, if there are such.
 
     Raises:
         WeightsError: the weights are impossible.
@@ -51,22 +47,34 @@ class OnnxNetworks:
 
     device = "cpu"
 
-    def __init__(self, weights: Weights, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        threads: int | None = None,
+        refining: Callable[[], Networks] | None = None,
+    ) -> None:
         self._tensors, self._config = checked(weights.tensors, weights.config), weights.config
         layers = IntegerScalePath.layers_of(weights.tensors, weights.config)
         self._scale_path = IntegerScalePath(layers)
         self._threads = threads
-        self._sessions: dict[tuple[str, int, int], onnxruntime.InferenceSession] = {}
-        self._lock, self._macs = threading.Lock(), 0.0
+        self._sessions: dict[tuple[str, int, int], Session] = {}
+        self._macs = 0.0
+        self._refining = functools.cache(refining) if refining else None
         self._condition = functools.lru_cache(CONDITIONS)(self._new_condition)
         self._inputs_at = functools.lru_cache(CONDITIONS * len(NETWORKS))(self._new_inputs)
         self._network = functools.cache(self._new_network)
 
     @property
+    def runtime(self) -> str:
+        """ONNX Runtime and its version."""
+        return f"ONNX Runtime {VERSION}"
+
+    @property
     def parameters(self) -> int:
         """How many learned numbers they have."""
+        learned = (t.size for name, t in self._tensors.items() if not name.startswith("basis."))
         integers = sum(layer.weight.size + layer.bias.size for layer in self._scale_path.layers)
-        return sum(tensor.size for tensor in self._tensors.values()) + integers
+        return sum(learned) + integers
 
     def analysis(
         self, pixels: NDArray[np.uint8], conditioning: Conditioning
@@ -116,17 +124,27 @@ class OnnxNetworks:
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At
     ) -> NDArray[np.uint8]:
         rows, columns = at
+        self._macs += _integer_macs(self._scale_path, z.shape[1] * z.shape[2])
         features = self._scale_path.features(z, conditioning)
         return self._scale_path.indexes_of(features[:, rows, columns], conditioning)
 
     def refiner(self, conditioning: Conditioning, search: Search) -> Refine:
-        """Raises VrcodecError: looking for latents needs gradients, which are torch's."""
-        raise VrcodecError(
-            f"effort {search.effort} needs PyTorch, and the networks run in ONNX Runtime"
-        )
+        """What spends effort on windows: gradients are needed, so other networks do it.
+
+        Raises:
+            VrcodecError: there are none.
+        """
+        if self._refining is None:
+            raise VrcodecError(
+                f"effort {search.effort} needs PyTorch: ONNX Runtime has no gradients"
+            )
+        return self._refining().refiner(conditioning, search)
 
     def macs(self, call: Callable[[], object]) -> float:
-        """Multiply-accumulates of these networks while `call` runs, the integers' left out."""
+        """Multiply-accumulates of these networks while `call` runs; those of graphs as built.
+
+        Some fewer than in torch, where the DCT is not folded into the convolution before it.
+        """
         before = self._macs
         call()
         return self._macs - before
@@ -134,10 +152,9 @@ class OnnxNetworks:
     def _context(self, z: NDArray[np.int16], at: At, size: tuple[int, ...]) -> _Feeds:
         """What the graphs with context passes are told of the place they are at."""
         start = np.array([part.start or 0 for part in at], dtype=np.int64)
-        masks = {
-            f"pass {k}": mask for k, mask in enumerate(_masks(self._config.core, self._config.context_passes, *size))
-        }
-        return {"z": z, "start": start, "stop": start + size, **masks}
+        masks = _masks(self._config.core, self._config.context_passes, *size)
+        named = {f"pass {number}": mask for number, mask in enumerate(masks)}
+        return {"z": z, "start": start, "stop": start + size, **named}
 
     def _run(
         self, name: str, conditioning: Conditioning, positions: int, **feeds: NDArray[Any]
@@ -145,15 +162,15 @@ class OnnxNetworks:
         threads = suitable_threads(positions * BLOCK**2, self._threads)
         session = self._session(name, threads)
         self._macs += self._network(name).macs * positions
-        result: NDArray[Any] = session.run(None, feeds | self._inputs_at(name, conditioning))[0]
-        return result
+        return session.run(feeds | self._inputs_at(name, conditioning))
 
-    def _session(self, name: str, threads: int) -> onnxruntime.InferenceSession:
+    def _session(self, name: str, threads: int) -> Session:
+        """One that this process has made: the threads of its parent's are not in a forked child."""
         key = name, threads, os.getpid()
-        with self._lock:
-            if key not in self._sessions:
-                self._sessions[key] = _new_session(self._network(name).model, threads)
-            return self._sessions[key]
+        if key not in self._sessions:
+            # Of two threads that come here at once one works in vain.
+            self._sessions.setdefault(key, Session(self._network(name).model, threads))
+        return self._sessions[key]
 
     def _new_network(self, name: str) -> Network:
         return NETWORKS[name](self._tensors, self._config)
@@ -161,24 +178,17 @@ class OnnxNetworks:
     def _new_condition(self, conditioning: Conditioning) -> FoldedCondition:
         return FoldedCondition.of(conditioning, self._tensors)
 
-    def _new_inputs(self, name: str, conditioning: Conditioning) -> Mapping[str, NDArray]:
+    def _new_inputs(self, name: str, conditioning: Conditioning) -> _Feeds:
         return self._network(name).inputs_at(self._condition(conditioning))
 
 
-def _new_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = FATAL
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def suitable_threads(pixels: int, wanted: int | None = None) -> int:
-    """With how many threads to compute so many pixels."""
-    if wanted:
-        return wanted
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, max(1, pixels // THREAD_PIXELS))
+def _integer_macs(path: IntegerScalePath, positions: int) -> float:
+    """Of the scale path, for so many positions of z's grid."""
+    total = 0.0
+    for layer, shuffled in zip(path.layers, SHUFFLE, strict=True):
+        total += layer.weight.size * positions
+        positions *= 4 if shuffled else 1
+    return total
 
 
 @functools.cache

@@ -42,7 +42,7 @@ class FoldedCondition:
         Args:
             tensors: those of "conditioning." and "log_step." of a model.
         """
-        anchors = np.float64(tensors["log_step.values"])
+        anchors = tensors["log_step.values"].astype(np.float64)
         first = anchors[0]
         falling = np.concatenate([first[:1], -np.logaddexp(0, first[1:])]).cumsum(axis=0)
         log_step = interpolated(np.concatenate([falling[None], anchors[1:]]), conditioning)
@@ -57,7 +57,7 @@ def _embedding(conditioning: Conditioning, tensors: Tensors) -> _Values:
     features = np.concatenate([2 * positions - 1, np.cos(phase).ravel()])
     for layer in ("hidden", "out"):
         weight, bias = (tensors[f"conditioning.{layer}.{kind}"] for kind in ("weight", "bias"))
-        features = np.float64(weight) @ features + bias
+        features = weight.astype(np.float64) @ features + bias
         features = features / (1 + np.exp(-features))
     return features
 
@@ -87,8 +87,8 @@ class FoldedConv:
 
     def at(self, condition: FoldedCondition) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Weight and bias."""
-        film = np.float64(self.film_weight) @ condition.embedding + self.film_bias
+        film = self.film_weight.astype(np.float64) @ condition.embedding + self.film_bias
         scale, shift = np.split(film, 2)
         gain = 1 + scale
-        weight = self.weight * gain[:, None, None, None].astype(np.float32)
+        weight = (self.weight * gain[:, None, None, None]).astype(np.float32)
         return weight, (self.bias * gain + shift).astype(np.float32)

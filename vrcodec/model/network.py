@@ -26,7 +26,6 @@ from vrcodec.model.entropy_model import (
 from vrcodec.model.transforms import AnalysisTransform, SynthesisTransform, TransformBasis
 
 
-
 @dataclasses.dataclass
 class ForwardOutput:
     """What one forward pass gives.

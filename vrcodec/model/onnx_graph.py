@@ -35,6 +35,8 @@ HALF = BLOCK // 2
 PIXEL_UNIT = PIXEL_GAIN / 255
 """A grey level in units of the DCT's input."""
 MIDDLE = 127.5
+AROUND = (1, 1, 1, 1)
+"""Padding of a 3x3 convolution: top, left, bottom, right."""
 Array = NDArray[np.float32]
 Latents = ("B", LATENT_CHANNELS, "h", "w")
 Conditioned = Callable[[FoldedCondition], Mapping[str, Array]]
@@ -138,7 +140,9 @@ class _Builder:
         self.macs += float(np.prod(shape)) * density
         self.conditioned.append(lambda condition: dict(zip(names, at(condition), strict=True)))
         sizes = shape, shape[:1]
-        inputs = [self.graph.input(n, "float32", size) for n, size in zip(names, sizes)]
+        inputs = [
+            self.graph.input(n, "float32", size) for n, size in zip(names, sizes, strict=True)
+        ]
         return self.node("Conv", x, *inputs)
 
     def per_channel(
@@ -161,15 +165,13 @@ class _Builder:
 
     def channels(self, x: Value, start: int, stop: int) -> Value:
         """Some channels of x."""
-        return self.node(
-            "Slice", x, self.integers(start), self.integers(stop), self.integers(1)
-        )
+        return self.node("Slice", x, self.integers(start), self.integers(stop), self.integers(1))
 
     def blocks(self, x: Value, name: str, count: int, width: int, density: float) -> Value:
         """Residual blocks in a row."""
         for block in (f"{name}.{number}" for number in range(count)):
             y = self.leaky(self.conditioned_conv(x, f"{block}.mix_in", density))
-            y = self.conv(y, f"{block}.depthwise", density, group=width, pads=(1, 1, 1, 1))
+            y = self.conv(y, f"{block}.depthwise", density, group=width, pads=AROUND)
             x = self.node("Add", self.conv(y, f"{block}.mix_out", density), x)
             y = self.leaky(self.conditioned_conv(x, f"{block}.expand", density))
             x = self.node("Add", self.conv(y, f"{block}.contract", density), x)
@@ -220,7 +222,7 @@ def analysis(tensors: Mapping[str, NDArray], config: ModelConfig) -> Network:
 
 
 def hyper(tensors: Mapping[str, NDArray], config: ModelConfig) -> Network:
-    """"y" (B, 768, 4 h, 4 w) -> int16 "z" (B, hyper, h, w)."""
+    """ "y" (B, 768, 4 h, 4 w) -> int16 "z" (B, hyper, h, w)."""
     b = _Builder("hyper", tensors, config)
     y = b.graph.input("y", "float32", Latents)
     inverse = b.per_channel("inverse step", LATENT_CHANNELS, lambda c: 1 / c.step)
@@ -229,7 +231,7 @@ def hyper(tensors: Mapping[str, NDArray], config: ModelConfig) -> Network:
     core = b.limited(b.channels(y, 0, config.core))
     h = b.node("Concat", core, magnitude, axis=1)
     h = b.leaky(b.conditioned_conv(h, "hyper_analysis.squeeze"))
-    down = {"strides": (2, 2), "pads": (1, 1, 1, 1)}
+    down: dict[str, Any] = {"strides": (2, 2), "pads": AROUND}
     h = b.leaky(b.conv(h, "hyper_analysis.down1", 1 / 4, **down))
     h = b.leaky(b.conditioned_conv(h, "hyper_analysis.mix", 1 / 4))
     h = b.conv(h, "hyper_analysis.down2", 1 / 16, **down)
@@ -239,7 +241,7 @@ def hyper(tensors: Mapping[str, NDArray], config: ModelConfig) -> Network:
 
 
 def quantise(tensors: Mapping[str, NDArray], config: ModelConfig) -> Network:
-    """"y", and what `_features` takes -> int16 "symbols", both (B, 768, h, w).
+    """ "y", and what `_features` takes -> int16 "symbols", both (B, 768, h, w).
 
     "kept" (1, 768, 1, 1) is 1 for the channels that are coded, and 0 for others.
     """
@@ -269,7 +271,7 @@ def dequantise(tensors: Mapping[str, NDArray], config: ModelConfig) -> Network:
 
 
 def synthesis(tensors: Mapping[str, NDArray], config: ModelConfig) -> Network:
-    """"y_hat" (B, 768, h, w) -> uint8 "pixels" (B, 2 h, 2 w, 8, 8, 3), blocks of 8 x 8."""
+    """ "y_hat" (B, 768, h, w) -> uint8 "pixels" (B, 2 h, 2 w, 8, 8, 3), blocks of 8 x 8."""
     b = _Builder("synthesis", tensors, config)
     y = b.graph.input("y_hat", "float32", Latents)
     limited = b.limited(y)
@@ -311,8 +313,8 @@ def _synthesis_head(b: _Builder) -> Callable[[FoldedCondition], tuple[Array, Arr
     def at(condition: FoldedCondition) -> tuple[Array, Array]:
         typical = np.exp(np.mean(np.log(condition.step) + np.log(deviation16)))
         scaled = basis8 * (deviation8 * typical / (deviation8 + typical))
-        folded = np.float32(scaled @ weight[..., 0, 0])[..., None, None]
-        return folded, np.float32(scaled @ bias)
+        folded = (scaled @ weight[..., 0, 0])[..., None, None]
+        return folded.astype(np.float32), (scaled @ bias).astype(np.float32)
 
     return at
 
@@ -339,11 +341,10 @@ def _features(b: _Builder) -> Value:
     z = b.graph.input("z", "int16", ("B", config.hyper, "t", "s"))
     start, stop = (b.graph.input(name, "int64", (2,)) for name in ("start", "stop"))
     h = b.node("Mul", b.graph.cast(z, "float32"), b.number(HYPER_GAIN))
-    around = {"pads": (1, 1, 1, 1)}
     h = b.leaky(b.shuffled(h, "mean_path.up1", 1 / 16))
-    h = b.leaky(b.conv(h, "mean_path.mix1", 1 / 4, **around))
+    h = b.leaky(b.conv(h, "mean_path.mix1", 1 / 4, pads=AROUND))
     h = b.leaky(b.shuffled(h, "mean_path.up2", 1 / 4))
-    h = b.leaky(b.conv(h, "mean_path.mix2", **around))
+    h = b.leaky(b.conv(h, "mean_path.mix2", pads=AROUND))
     h = b.node("Slice", h, start, stop, b.integers(2, 3))
     return b.leaky(b.conditioned_conv(h, "mean_path.out"))
 
@@ -380,7 +381,7 @@ def _means(b: _Builder, name: str, features: Value, decoded: Value | None) -> Va
     """Means predicted by one pass from the features and the latents decoded so far."""
     h = b.conditioned_conv(features, f"{name}.features")
     if decoded is not None:
-        context = b.conv(b.limited(decoded), f"{name}.decoded", pads=(1, 1, 1, 1))
+        context = b.conv(b.limited(decoded), f"{name}.decoded", pads=AROUND)
         h = b.node("Add", context, h)
     h = b.blocks(h, f"{name}.blocks", b.config.context_blocks, b.config.context_width, 1)
     h = b.leaky(b.conv(b.leaky(h), f"{name}.mix"))

@@ -77,13 +77,14 @@ def float_shapes(config: ModelConfig) -> dict[str, Shape]:
 
 def _transforms(shapes: _Shapes, config: ModelConfig) -> None:
     width8, width16 = config.width8, config.width16
-    for name, blocks8, blocks16 in (
-        ("analysis", *config.analysis_blocks),
-        ("synthesis", *reversed(config.synthesis_blocks)),
-    ):
-        shapes.correction(name)
-        shapes.blocks(f"{name}.blocks8", blocks8, width8)
-        shapes.blocks(f"{name}.blocks16", blocks16, width16)
+    shapes.correction("analysis")
+    shapes.correction("synthesis")
+    analysis8, analysis16 = config.analysis_blocks
+    synthesis16, synthesis8 = config.synthesis_blocks
+    shapes.blocks("analysis.blocks8", analysis8, width8)
+    shapes.blocks("analysis.blocks16", analysis16, width16)
+    shapes.blocks("synthesis.blocks16", synthesis16, width16)
+    shapes.blocks("synthesis.blocks8", synthesis8, width8)
     shapes.conv("analysis.stem", 192, width8)
     shapes.conv("analysis.down", width8, width16, 2)
     shapes.conv("analysis.head", width16, config.core)

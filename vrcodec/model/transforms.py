@@ -28,6 +28,7 @@ from vrcodec.model.config import ModelConfig
 from vrcodec.model.constants import COEFFICIENT_LIMIT, LINEAR_GAIN, SLOPE, TOLERATED_EXCESS
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
 
+
 def limit(coefficients: Tensor) -> Tensor:
     """Keep what a non-linear branch sees within what photographs contain.
 
