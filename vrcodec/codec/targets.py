@@ -152,10 +152,20 @@ def fidelity(measure: Measure, pixels: NDArray[np.uint8], decoded: NDArray[np.ui
         if value is None:
             raise TargetError(f"SSIMULACRA2 needs at least {SSIMULACRA2_SIDE} pixels on each side")
         return value
-    similarity = ms_ssim(pixels, decoded)
+    similarity = _ms_ssim(pixels, decoded)
     if similarity is None:
         raise TargetError(f"MS-SSIM needs more than {MS_SSIM_SIDE} pixels on each side")
     return similarity
+
+
+def _ms_ssim(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float | None:
+    """As `metrics.ms_ssim`, which computes with torch, whatever the caller has set there."""
+    import torch
+
+    from vrcodec.model.isolation import isolated
+
+    with isolated(torch.device("cpu")):
+        return ms_ssim(pixels, decoded)
 
 
 def achieved(

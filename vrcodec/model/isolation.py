@@ -71,6 +71,9 @@ def suitable_threads(pixels: int, wanted: int | None = None) -> int:
 def isolated(device: torch.device, threads: int | None = None) -> Iterator[None]:
     """Compute as if the process were ours alone: plain float32, no gradients, so many threads.
 
+    Args:
+        threads: as many as torch would use, by default; one in a forked child.
+
     Raises:
         VrcodecError: the device is a GPU that a forked child cannot use.
     """
@@ -78,6 +81,7 @@ def isolated(device: torch.device, threads: int | None = None) -> Iterator[None]
         raise VrcodecError(
             f"{device} cannot be used in a forked process: start workers by spawn or forkserver"
         )
+    threads = 1 if _process.forked else threads
     with contextlib.ExitStack() as stack:
         if threads:
             stack.callback(torch.set_num_threads, torch.get_num_threads())

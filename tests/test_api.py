@@ -1,0 +1,198 @@
+"""The module's functions: what they take, what they refuse in plain words, what they show."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vrcodec
+from vrcodec import Codec, EncodeSettings, Measure, Target
+from vrcodec.conditional.film import Condition
+
+PICTURE = Path(__file__).parent / "pictures" / "hibiscus.png"
+
+
+@pytest.fixture(scope="module")
+def coded(tiny_weights: Path) -> bytes:
+    return vrcodec.encode(Image.open(PICTURE), 0.5, weights=tiny_weights)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: PICTURE,
+        lambda: str(PICTURE),
+        PICTURE.read_bytes,
+        lambda: bytearray(PICTURE.read_bytes()),
+        lambda: memoryview(PICTURE.read_bytes()),
+        lambda: io.BytesIO(PICTURE.read_bytes()),
+        lambda: PICTURE.open("rb"),
+        lambda: np.asarray(Image.open(PICTURE).convert("RGB")),
+        lambda: np.asarray(Image.open(PICTURE).convert("RGB"))[::-1][::-1],
+    ],
+    ids=["path", "str", "bytes", "bytearray", "memoryview", "stream", "file", "array", "strided"],
+)
+def test_pictures_of_any_kind(given: Callable[[], Any], coded: bytes, tiny_weights: Path) -> None:
+    assert vrcodec.encode(given(), 0.5, weights=tiny_weights, strip=True) == vrcodec.encode(
+        Image.open(PICTURE), 0.5, weights=tiny_weights, strip=True
+    )
+
+
+@pytest.mark.parametrize("shape", [(40, 50), (40, 50, 1), (40, 50, 2), (40, 50, 3), (40, 50, 4)])
+def test_arrays_of_any_channels(shape: tuple[int, ...], tiny_weights: Path) -> None:
+    data = vrcodec.encode(np.full(shape, 99, np.uint8), 0.9, weights=tiny_weights)
+    modes = {2: "L", 1: "L", 3: "RGB", 4: "RGBA"}
+    channels = shape[2] if len(shape) == 3 else 1
+    mode = "LA" if channels == 2 else modes[channels]
+    assert vrcodec.decode(data, weights=tiny_weights).mode == mode
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO])
+def test_files_of_any_kind(kind: Callable[[bytes], Any], coded: bytes, tiny_weights: Path) -> None:
+    expected = np.asarray(vrcodec.decode(coded, weights=tiny_weights))
+    shown = vrcodec.decode(kind(coded), weights=tiny_weights)
+    np.testing.assert_array_equal(np.asarray(shown), expected)
+    assert vrcodec.info(kind(coded)) == vrcodec.info(coded)
+    codec = Codec(tiny_weights, "cpu")
+    np.testing.assert_array_equal(np.asarray(codec.decode_pictures([kind(coded)])[0]), expected)
+
+
+def test_files_by_name(coded: bytes, tiny_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.vrc"
+    path.write_bytes(coded)
+    for source in (path, str(path)):
+        assert vrcodec.info(source)["bytes"] == len(coded)
+        assert vrcodec.decode(source, weights=tiny_weights).size == Image.open(PICTURE).size
+    for function in (vrcodec.info, vrcodec.decode):
+        with pytest.raises(vrcodec.VrcodecError, match=r"b\.vrc"):
+            function(tmp_path / "b.vrc")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (None, "NoneType is no picture: pass a Pillow picture, a NumPy array of uint8, a path"),
+        (7, "int is no picture"),
+        ([[1, 2]], "list is no picture"),
+        (torch.zeros(3, 8, 8), "Tensor is no picture"),
+        (np.zeros((8, 8, 3), np.float32), r"float32 \(8, 8, 3\) is no picture: pass uint8"),
+        (np.zeros((3, 8, 8), np.uint8), r"uint8 \(3, 8, 8\) is no picture"),
+        (np.zeros((0, 8), np.uint8), "without pixels"),
+        (io.StringIO("text"), "StringIO is no file: pass a path, bytes, or a file opened with"),
+        (b"junk", "cannot be read"),
+    ],
+)
+def test_what_is_no_picture_is_said(wrong: Any, text: str, tiny_weights: Path) -> None:
+    with pytest.raises(vrcodec.VrcodecError, match=text) as caught:
+        vrcodec.encode(wrong, weights=tiny_weights)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("wrong", [None, 7, [1], Image.new("L", (8, 8)), io.StringIO("VRC")])
+def test_what_is_no_file_is_said(wrong: Any, tiny_weights: Path) -> None:
+    for function in (vrcodec.info, vrcodec.decode):
+        with pytest.raises(vrcodec.VrcodecError, match="is no file: pass a path, bytes"):
+            function(wrong)
+
+
+def test_every_setting_is_a_keyword(tiny_weights: Path) -> None:
+    limit = Target(Measure.SIZE, 900)
+    data = vrcodec.encode(
+        PICTURE, target=limit, effort=1, strip=True, weights=tiny_weights, device="cpu", threads=1
+    )
+    assert len(data) <= 900
+    codec = Codec(tiny_weights, "cpu", threads=1)
+    assert data == codec.encode(PICTURE, EncodeSettings(target=limit, effort=1, strip=True))
+    assert data == codec.encode(PICTURE, target=limit, effort=1, strip=True)
+    by_name = vrcodec.encode(PICTURE, dials={"quality": 0.25}, weights=tiny_weights)
+    assert by_name == codec.encode(PICTURE, 0.25) == codec.encode(PICTURE, quality=0.25)
+    impossible = Target(Measure.SIZE, 30)
+    with pytest.raises(vrcodec.TargetError, match="quality 0 gives"):
+        vrcodec.encode(PICTURE, target=impossible, weights=tiny_weights)
+    least = vrcodec.encode(PICTURE, target=impossible, best_effort=True, weights=tiny_weights)
+    assert least == codec.encode(PICTURE, 0)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "text"),
+    [
+        ({"quality": "0.5"}, "quality is a number from 0 to 1, not '0.5'"),
+        ({"quality": 1.01}, r"quality 1.01 is not in \[0, 1\]"),
+        ({"quality": True}, "quality is a number"),
+        ({"dials": {"warmth": 0.5}}, "have no dial warmth; they have quality"),
+        ({"effort": 10}, "effort 10 is not one of 0 to 9"),
+        ({"target": 30_000}, "a target is a Target"),
+        ({"quality": 0.5, "target": Target(Measure.PSNR, 30)}, "exclude each other"),
+    ],
+)
+def test_wrong_settings_are_said(keywords: dict[str, Any], text: str, tiny_weights: Path) -> None:
+    with pytest.raises(vrcodec.VrcodecError, match=text):
+        vrcodec.encode(PICTURE, **keywords, weights=tiny_weights)
+    with pytest.raises(ValueError, match=text):
+        Codec(tiny_weights, "cpu").encode(PICTURE, **keywords)
+
+
+def test_settings_and_keywords_contradict(tiny_weights: Path) -> None:
+    with pytest.raises(vrcodec.VrcodecError, match="strip would contradict"):
+        Codec(tiny_weights, "cpu").encode(PICTURE, EncodeSettings(), strip=True)
+
+
+def test_only_public_names_are_shown() -> None:
+    assert set(dir(vrcodec)) == {*vrcodec.__all__, "__version__"}
+    for name in vrcodec.__all__:
+        assert getattr(vrcodec, name) is not None
+    with pytest.raises(AttributeError, match="nonsense"):
+        vrcodec.nonsense  # noqa: B018
+
+
+def test_the_model_takes_a_quality_as_such() -> None:
+    model = vrcodec.load_model()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        plain = model(x, 0.5)
+        for conditioning in (
+            torch.tensor([[0.5]]),
+            model.config.dials.at(0.5),
+            model.condition(0.5),
+        ):
+            torch.testing.assert_close(model(x, conditioning).x_hat, plain.x_hat, rtol=0, atol=0)
+        assert model(x, 1).bpp > 1.5 * plain.bpp
+
+
+def test_a_map_of_qualities_conditions_every_position() -> None:
+    """A map that is the same everywhere is a vector; where it differs, the rate follows it."""
+    model = vrcodec.load_model()
+    with Image.open(PICTURE.with_name("macaw.png")) as file:
+        crop = np.asarray(file.convert("RGB"))[:128, :128].copy()
+    x = torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+    even, uneven = torch.full((2, 1, 1, 8, 8), 0.3)
+    uneven[..., 4:] = 0.8
+    with torch.no_grad():
+        plain, mapped, split = (model(x, given) for given in (0.3, even, uneven))
+    condition: Condition = model.condition(uneven)
+    assert condition.step.shape == (1, 768, 8, 8)
+    torch.testing.assert_close(mapped.x_hat, plain.x_hat, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(mapped.y_bits.sum(), plain.y_bits.sum(), rtol=1e-3, atol=1)
+    left, right = (split.y_bits[..., part].sum() for part in (slice(0, 4), slice(4, 8)))
+    left_before, right_before = (
+        plain.y_bits[..., part].sum() for part in (slice(0, 4), slice(4, 8))
+    )
+    assert right > 2 * right_before
+    assert left < 1.5 * left_before
+
+
+def test_info_needs_no_torch(coded: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.vrc"
+    path.write_bytes(coded)
+    code = f"import vrcodec; vrcodec.info({str(path)!r}); vrcodec.EncodeSettings.of(0.5)"
+    check = code + "; import sys; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
