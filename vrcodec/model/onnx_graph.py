@@ -368,8 +368,6 @@ def _passes(
         symbols = b.node("Where", mask, here, symbols)
         decoded = b.node("Add", mean, b.node("Mul", here, step_there))
         y_hat = b.node("Where", mask, decoded, y_hat)
-    if config.core == LATENT_CHANNELS:
-        return y_hat, symbols
     mean = _means(b, "context.detail", features, y_hat)
     here = symbols_at(mean, detail)
     decoded = b.node("Add", mean, b.node("Mul", here, b.channels(step, *detail)))
