@@ -506,7 +506,8 @@ def test_help_names_every_command(run_vrcodec: RunVrcodec) -> None:
 
 def test_version_names_the_weights(run_vrcodec: RunVrcodec) -> None:
     text = run_vrcodec("--version").stdout.decode()
-    pattern = rf"vrcodec {re.escape(__version__)} \((weights [0-9a-f]{{16}}|no weights)\)\n"
+    weights = r"(weights [0-9a-f]{16}|no weights)"
+    pattern = rf"vrcodec {re.escape(__version__)} \({weights}; [A-Z][\w .+]+\)\n"
     assert re.fullmatch(pattern, text)
 
 

@@ -108,7 +108,7 @@ def test_interpolation_hits_the_anchors() -> None:
 
 @pytest.mark.parametrize("size", [8, 16])
 def test_basis_is_orthonormal(size: int) -> None:
-    basis = block_basis(size)
+    basis = torch.from_numpy(block_basis(size))
     torch.testing.assert_close(basis @ basis.T, torch.eye(3 * size * size), rtol=0, atol=1e-5)
 
 

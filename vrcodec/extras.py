@@ -34,8 +34,10 @@ def require(*modules: str) -> None:
 def missing(error: ModuleNotFoundError) -> str | None:
     """One line on an optional module that failed to import; None where it is none of ours."""
     module = (error.name or "").partition(".")[0]
-    return _advice(module) if module in EXTRAS else None
+    return _advice(module) if module in {*EXTRAS, "torch"} else None
 
 
 def _advice(module: str) -> str:
+    if module == "torch":
+        return "this needs PyTorch, which is not installed: pip install torch"
     return f"{module} is not installed: pip install 'vrcodec[{EXTRAS[module]}]'"

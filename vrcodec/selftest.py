@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import torch
-
 from vrcodec.bitstream.container import unpack
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.latents import Latents
+from vrcodec.codec.runtime import ONNX, TORCH, is_installed
 from vrcodec.errors import VrcodecError
 from vrcodec.files import read_bytes
 
@@ -47,11 +46,21 @@ def symbols_digest(latents: Latents) -> str:
 
 def available_devices() -> list[str]:
     """The devices of this machine that a network can run on, the CPU first."""
+    if not is_installed(TORCH):
+        return ["cpu"]
+    import torch
+
     devices = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     return devices + ["mps"] * torch.backends.mps.is_available()
 
 
-def check(device: str) -> list[str]:
+def available_runtimes(device: str) -> list[str]:
+    """The runtimes installed here for a device."""
+    suited = [TORCH, ONNX] if device == "cpu" else [TORCH]
+    return [runtime for runtime in suited if is_installed(runtime)]
+
+
+def check(device: str, runtime: str = "auto") -> list[str]:
     """Decode every golden file on a device.
 
     Returns:
@@ -61,14 +70,14 @@ def check(device: str) -> list[str]:
         VrcodecError: the golden files are missing, or there is no such device.
     """
     folder = golden_folder()
-    codec = Codec(folder / WEIGHTS, device)
-    wrong = []
+    codec = Codec(folder / WEIGHTS, device, runtime=runtime)
+    where, wrong = f"{device}, {codec.runtime}", []
     for name, recorded in GOLDEN.items():
         try:
             digest = symbols_digest(codec.pipeline.read_latents(unpack(read_bytes(folder / name))))
         except VrcodecError as error:
-            wrong.append(f"{device}: {name}: {error}")
+            wrong.append(f"{where}: {name}: {error}")
         else:
             if digest != recorded:
-                wrong.append(f"{device}: {name}: other symbols than recorded")
+                wrong.append(f"{where}: {name}: other symbols than recorded")
     return wrong

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from vrcodec.conditional.film import ConditionedConv
 from vrcodec.model.config import ModelConfig
+from vrcodec.model.constants import SLOPE
 from vrcodec.model.network import CompressionModel
-from vrcodec.model.transforms import SLOPE
 
 
 class Bottleneck(nn.Module):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.network import CompressionModel
 
 
 def model(config: ModelConfig) -> CompressionModel:
-    return CompressionModel(config, basis=lambda size: torch.eye(3 * size**2, device="cpu"))
+    return CompressionModel(config, basis=lambda size: np.eye(3 * size**2, dtype=np.float32))

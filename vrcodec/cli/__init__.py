@@ -139,13 +139,18 @@ def _clean_termination() -> Iterator[None]:
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or ctx.resilient_parsing:
         return
+    from vrcodec.codec.runtime import choose, described
     from vrcodec.model.weights_file import default_weights, weights_id
 
     try:
         weights = f"weights {weights_id(default_weights())}"
     except VrcodecError:
         weights = "no weights"
-    click.echo(f"vrcodec {__version__} ({weights})")
+    try:
+        runtime = described(choose(device="cpu"))
+    except VrcodecError:
+        runtime = "no runtime"
+    click.echo(f"vrcodec {__version__} ({weights}; {runtime})")
     ctx.exit()
 
 
@@ -156,7 +161,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Show the version and the id of the weights.",
+    help="Show the version, the id of the weights, and what computes the networks on a CPU.",
 )
 def main() -> None:
     """Learned image codec with one dial from thumbnail to visually lossless."""

@@ -86,6 +86,7 @@ def _model_table(facts: dict[str, Any]) -> str:
     ranges = ", ".join(f"{low:g} to {high:g}" for low, high in facts["lambda_ranges"])
     return (
         f"weights {facts['weights_id']}: {facts['parameters']:,} parameters, lambda {ranges}\n"
+        f"  in {facts['runtime']} on {facts['device']}\n"
         f"  encode {facts['encode_kmac_per_pixel']:>6.1f} kMAC/pixel\n"
         f"  decode {facts['decode_kmac_per_pixel']:>6.1f} kMAC/pixel"
     )

@@ -9,13 +9,15 @@ import click
 def selftest() -> None:
     """Check that this machine decodes as every other.
 
-    Golden files are decoded on every device there is, and the symbols compared with those
-    recorded. Exit status 1 if any differ.
+    Golden files are decoded on every device there is, by every runtime there is for it, and the
+    symbols compared with those recorded. Exit status 1 if any differ.
     """
-    from vrcodec.selftest import GOLDEN, available_devices, check
+    from vrcodec.selftest import GOLDEN, available_devices, available_runtimes, check
 
     devices = available_devices()
-    wrong = [line for device in devices for line in check(device)]
+    places = [(device, runtime) for device in devices for runtime in available_runtimes(device)]
+    wrong = [line for place in places for line in check(*place)]
     if wrong:
         raise click.ClickException("; ".join(wrong))
-    click.echo(f"{len(GOLDEN)} golden files decode to the recorded symbols on {', '.join(devices)}")
+    shown = ", ".join(f"{device} ({runtime})" for device, runtime in places)
+    click.echo(f"{len(GOLDEN)} golden files decode to the recorded symbols on {shown}")

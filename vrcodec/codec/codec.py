@@ -23,6 +23,7 @@ from vrcodec.bitstream.grid import BLOCK, Grid
 from vrcodec.codec import tiling
 from vrcodec.codec.networks import Networks
 from vrcodec.codec.pipeline import Pipeline
+from vrcodec.codec.runtime import make_networks
 from vrcodec.codec.search import encode_alone
 from vrcodec.codec.settings import Encoded, EncodeSettings
 from vrcodec.codec.sources import FileSource, PictureSource, as_bytes, as_picture
@@ -49,7 +50,8 @@ class Codec:
         precision: of what need not be exact: "auto", "float32" or "bfloat16".
         tile: latent positions along the side of what is computed at a time, a multiple of 4.
         batch_pixels: of small pictures that are computed together; by default as suits the device.
-        networks: these instead of the weights' own in PyTorch.
+        runtime: what computes the networks: "auto", "onnx" or "torch"; see runtime.py.
+        networks: these instead of the weights' own.
 
     Raises:
         WeightsError: the weights file is missing or broken.
@@ -65,6 +67,7 @@ class Codec:
         precision: str = "auto",
         tile: int = tiling.TILE,
         batch_pixels: int | None = None,
+        runtime: str = "auto",
         networks: Networks | None = None,
     ) -> None:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -72,9 +75,7 @@ class Codec:
         self.max_pixels = max_pixels
         self.weights = load_weights(Path(weights) if weights else default_weights())
         if networks is None:
-            from vrcodec.codec.torch_networks import TorchNetworks
-
-            networks = TorchNetworks(self.weights, device, precision, threads)
+            networks = make_networks(self.weights, runtime, device, precision, threads)
         self.pipeline = Pipeline(self.weights, networks, tile)
         self._tile_positions = tile**2
         usual = 0 if networks.device == "cpu" else BATCH_PIXELS
@@ -90,7 +91,8 @@ class Codec:
 
     def __repr__(self) -> str:
         names = ", ".join(self.dials.names)
-        return f"<vrcodec.Codec: weights {self.weights_id}, {self.device}, dials {names}>"
+        where = f"{self.device}, {self.runtime}"
+        return f"<vrcodec.Codec: weights {self.weights_id}, {where}, dials {names}>"
 
     @property
     def dials(self) -> Dials:
@@ -106,6 +108,11 @@ class Codec:
     def device(self) -> str:
         """Where the networks run."""
         return self.pipeline.networks.device
+
+    @property
+    def runtime(self) -> str:
+        """The library that computes the networks, with its version."""
+        return self.pipeline.networks.runtime
 
     def batch_size(self, width: int, height: int, settings: EncodeSettings | None = None) -> int:
         """How many pictures of this size pass through the networks together.

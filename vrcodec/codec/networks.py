@@ -71,6 +71,10 @@ class Networks(Protocol):
         """Where they run, as torch calls it."""
 
     @property
+    def runtime(self) -> str:
+        """The library that computes them, with its version."""
+
+    @property
     def parameters(self) -> int:
         """How many learned numbers they have."""
 

@@ -144,6 +144,8 @@ class Pipeline:
         )
         return {
             "weights_id": self.weights.id,
+            "runtime": self.networks.runtime,
+            "device": self.networks.device,
             "parameters": self.networks.parameters,
             "dials": {dial.name: (dial.low, dial.high) for dial in self.dials},
             "lambda_ranges": self.weights.config.lambda_ranges,

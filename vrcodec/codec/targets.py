@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.container import CHECKSUM_BYTES
+from vrcodec.codec.runtime import TORCH, is_installed
 from vrcodec.codec.settings import DEFAULT_QUALITY, Encoded, Measure, Target
 from vrcodec.conditional.dials import ONE, Conditioning
 from vrcodec.errors import TargetError
@@ -160,6 +161,8 @@ def fidelity(measure: Measure, pixels: NDArray[np.uint8], decoded: NDArray[np.ui
 
 def _ms_ssim(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float | None:
     """As `metrics.ms_ssim`, which computes with torch, whatever the caller has set there."""
+    if not is_installed(TORCH):
+        raise TargetError("MS-SSIM needs PyTorch, which is not installed: pip install torch")
     import torch
 
     from vrcodec.model.isolation import isolated

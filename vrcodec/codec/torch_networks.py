@@ -63,6 +63,11 @@ class TorchNetworks:
         return str(self._device)
 
     @property
+    def runtime(self) -> str:
+        """PyTorch and its version."""
+        return f"PyTorch {torch.__version__}"
+
+    @property
     def parameters(self) -> int:
         """How many learned numbers they have."""
         return sum(parameter.numel() for parameter in self.model.parameters())

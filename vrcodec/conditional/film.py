@@ -24,8 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vrcodec.conditional.dials import ANCHORS
-
-HARMONICS = 4
+from vrcodec.conditional.folding import HARMONICS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ from vrcodec.conditional.film import (
     stretched,
 )
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
+from vrcodec.model.constants import HYPER_GAIN, SLOPE
 from vrcodec.model.integer_path import (
     ACTIVATION_BITS,
     KERNELS,
@@ -39,7 +40,7 @@ from vrcodec.model.integer_path import (
     WEIGHT_BITS,
     layer_widths,
 )
-from vrcodec.model.transforms import SLOPE, MakeBlock, ResidualBlock, limit, residual_blocks
+from vrcodec.model.transforms import MakeBlock, ResidualBlock, limit, residual_blocks
 
 MIN_LIKELIHOOD = 2.0**-60
 
@@ -203,7 +204,7 @@ class MeanPath(nn.Module):
         self.out = ConditionedConv(h, out, config.film_width)
 
     def forward(self, z_hat: Tensor, embedding: Tensor) -> Tensor:
-        h = F.pixel_shuffle(F.leaky_relu(self.up1(z_hat * 0.25), SLOPE), 2)
+        h = F.pixel_shuffle(F.leaky_relu(self.up1(z_hat * HYPER_GAIN), SLOPE), 2)
         h = F.leaky_relu(self.mix1(h), SLOPE)
         h = F.pixel_shuffle(F.leaky_relu(self.up2(h), SLOPE), 2)
         h = F.leaky_relu(self.mix2(h), SLOPE)

@@ -1,4 +1,4 @@
-"""The linear transform codec that the network starts from.
+"""The linear transform codec that the networks start from, and what all of them count in. No torch.
 
 A picture block is rotated in colour (the decorrelating opponent axes grey, red-blue,
 green-magenta) and transformed by an orthonormal 2-D DCT-II. Network weights are learned
@@ -11,38 +11,35 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 PIXEL_GAIN = 8.0
 """Pixels in [0, 1] become (x - 0.5) x 8: one unit of a coefficient is 31.9 grey levels."""
 
 
-def dct_matrix(size: int) -> Tensor:
+def dct_matrix(size: int) -> NDArray[np.float64]:
     """Orthonormal DCT-II, (frequency, position)."""
-    k = torch.arange(size, dtype=torch.float64, device="cpu")
-    basis = torch.cos(math.pi / size * k[:, None] * (k[None, :] + 0.5)) * math.sqrt(2 / size)
+    k = np.arange(size, dtype=np.float64)
+    basis = np.cos(math.pi / size * k[:, None] * (k[None, :] + 0.5)) * math.sqrt(2 / size)
     basis[0] /= math.sqrt(2)
     return basis
 
 
-def block_basis(size: int) -> Tensor:
+def block_basis(size: int) -> NDArray[np.float32]:
     """Orthonormal basis of size x size RGB blocks, rows sorted from low to high frequency.
-
-    Always on the CPU, where the basis is made also of a model without storage ("meta").
 
     Returns:
         (3 size^2, 3 size^2): rows are coefficients, columns are in the channel order of
         `pixel_unshuffle(rgb, size)`, that is (colour, row, column).
     """
-    axes = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64, device="cpu")
-    lengths = torch.tensor([3.0, 2.0, 6.0], dtype=torch.float64, device="cpu").sqrt()
-    colour = axes / lengths[:, None]
+    axes = np.array([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
+    colour = axes / np.sqrt([[3.0], [2.0], [6.0]])
     dct = dct_matrix(size)
-    basis = torch.einsum("pc,ui,vj->puvcij", colour, dct, dct).reshape(3 * size**2, 3 * size**2)
-    u = torch.arange(size, dtype=torch.float64, device="cpu")
-    radius = (u[:, None] ** 2 + u[None, :] ** 2).expand(3, size, size)
+    basis = np.einsum("pc,ui,vj->puvcij", colour, dct, dct).reshape(3 * size**2, 3 * size**2)
+    u = np.arange(size)
+    radius = np.broadcast_to(u[:, None] ** 2 + u[None, :] ** 2, (3, size, size))
     # Chroma fades faster than luma: count its frequencies double.
-    weight = torch.tensor([1.0, 4.0, 4.0], dtype=torch.float64, device="cpu")[:, None, None]
-    order = torch.argsort((radius * weight).reshape(-1), stable=True)
-    return basis[order].to(torch.float32)
+    weight = np.array([1, 4, 4])[:, None, None]
+    order = np.argsort((radius * weight).ravel(), kind="stable")
+    return basis[order].astype(np.float32)

@@ -13,6 +13,7 @@ from vrcodec.bitstream.grid import BLOCK, GROUP, LATENT_CHANNELS
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.film import Condition, ConditioningNet, StepTable, as_maps, stretched
 from vrcodec.model.config import ModelConfig
+from vrcodec.model.constants import MAX_SYMBOL
 from vrcodec.model.entropy_model import (
     ContextModel,
     HyperAnalysis,
@@ -31,9 +32,6 @@ from vrcodec.model.transforms import (
     SynthesisTransform,
     TransformBasis,
 )
-
-MAX_SYMBOL = (1 << 15) - 1
-"""Symbols are 16-bit: magnitudes up to this."""
 
 
 @dataclasses.dataclass

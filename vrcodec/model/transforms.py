@@ -20,24 +20,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
 from vrcodec.conditional.film import Condition, ConditionedConv, stretched
 from vrcodec.model.config import ModelConfig
+from vrcodec.model.constants import COEFFICIENT_LIMIT, LINEAR_GAIN, SLOPE, TOLERATED_EXCESS
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
-
-SLOPE = 0.1
-"""Negative slope of the leaky ReLUs."""
-LINEAR_GAIN = 0.25
-"""Coefficients of PIXEL_GAIN x pixels."""
-COEFFICIENT_LIMIT = 12.0
-"""Standard deviations."""
-TOLERATED_EXCESS = 0.4
-"""Mean excess over the limit, in deviations, at which a branch counts half. Photographs stay
-below 0.1 at 99.9 % of the positions, uniform noise is at 5."""
 
 
 def limit(coefficients: Tensor) -> Tensor:
@@ -198,7 +191,7 @@ class SynthesisTransform(nn.Module):
         return (linear + F.pixel_shuffle(branch.float(), 8)) / PIXEL_GAIN + 0.5
 
 
-MakeBasis = Callable[[int], Tensor]
+MakeBasis = Callable[[int], NDArray[np.float32]]
 """What makes an orthonormal basis of blocks of a side, as `block_basis` does."""
 
 
@@ -212,8 +205,8 @@ class TransformBasis(nn.Module):
 
     def __init__(self, basis: MakeBasis = block_basis) -> None:
         super().__init__()
-        self.register_buffer("basis8", basis(8), persistent=False)
-        self.register_buffer("basis16", basis(BLOCK), persistent=False)
+        self.register_buffer("basis8", torch.from_numpy(basis(8)), persistent=False)
+        self.register_buffer("basis16", torch.from_numpy(basis(BLOCK)), persistent=False)
         self.register_buffer("deviation8", torch.ones(192))
         self.register_buffer("deviation16", torch.ones(LATENT_CHANNELS))
 

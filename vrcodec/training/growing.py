@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vrcodec.conditional.film import HARMONICS, AnchoredTable, ConditioningNet
+from vrcodec.conditional.film import AnchoredTable, ConditioningNet
+from vrcodec.conditional.folding import HARMONICS
 from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.network import CompressionModel

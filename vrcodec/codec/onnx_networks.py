@@ -1,0 +1,216 @@
+"""The networks in ONNX Runtime, on a CPU. Nothing here needs torch.
+
+Graphs are built from the weights when they are first needed (model/onnx_graph.py), in some
+hundredths of a second: so released weights and those that somebody trains are the same to it.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrcodec.bitstream.grid import BLOCK, GROUP, LATENT_CHANNELS
+from vrcodec.codec.networks import At, Networks, Refine, Search
+from vrcodec.codec.onnx_session import VERSION, Session, suitable_threads
+from vrcodec.conditional.dials import Conditioning
+from vrcodec.conditional.folding import FoldedCondition
+from vrcodec.errors import VrcodecError
+from vrcodec.model.integer_path import SHUFFLE, IntegerScalePath
+from vrcodec.model.linear_basis import block_basis
+from vrcodec.model.onnx_graph import NETWORKS, Network
+from vrcodec.model.shapes import checked
+from vrcodec.model.weights_file import Weights
+
+CONDITIONS = 8
+"""Places on the dials whose tensors are kept: a search for a target visits as many."""
+PASSES = np.array([[0, 2], [3, 1]])
+"""Pass of core channel 0 by even and odd row and column; the others follow in turn."""
+_Feeds = dict[str, NDArray[Any]]
+
+
+class OnnxNetworks:
+    """`Networks` of a weights file.
+
+    Args:
+        weights: what `load_weights` gave.
+        threads: how many to use; by default as many as suit the picture.
+        refining: gives networks that can look for better latents, if there are such.
+
+    Raises:
+        WeightsError: the weights are impossible.
+    """
+
+    device = "cpu"
+
+    def __init__(
+        self,
+        weights: Weights,
+        threads: int | None = None,
+        refining: Callable[[], Networks] | None = None,
+    ) -> None:
+        self._tensors, self._config = checked(weights.tensors, weights.config), weights.config
+        layers = IntegerScalePath.layers_of(weights.tensors, weights.config)
+        self._scale_path = IntegerScalePath(layers)
+        self._threads = threads
+        self._sessions: dict[tuple[str, int, int], Session] = {}
+        self._macs = 0.0
+        self._refining = functools.cache(refining) if refining else None
+        self._condition = functools.lru_cache(CONDITIONS)(self._new_condition)
+        self._inputs_at = functools.lru_cache(CONDITIONS * len(NETWORKS))(self._new_inputs)
+        self._network = functools.cache(self._new_network)
+
+    @property
+    def runtime(self) -> str:
+        """ONNX Runtime and its version."""
+        return f"ONNX Runtime {VERSION}"
+
+    @property
+    def parameters(self) -> int:
+        """How many learned numbers they have."""
+        learned = (t.size for name, t in self._tensors.items() if not name.startswith("basis."))
+        integers = sum(layer.weight.size + layer.bias.size for layer in self._scale_path.layers)
+        return sum(learned) + integers
+
+    def analysis(
+        self, pixels: NDArray[np.uint8], conditioning: Conditioning
+    ) -> NDArray[np.float32]:
+        padded = _padded(pixels, BLOCK, (1, 2))
+        positions = padded.size // (3 * BLOCK**2)
+        return self._run("analysis", conditioning, positions, pixels=padded)
+
+    def hyper(self, y: NDArray[np.float32], conditioning: Conditioning) -> NDArray[np.int16]:
+        padded = _padded(y, GROUP, (2, 3))
+        return self._run("hyper", conditioning, _positions(padded), y=padded)
+
+    def quantise(
+        self,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+        grey: bool,
+    ) -> NDArray[np.int16]:
+        kept = np.ones((1, LATENT_CHANNELS, 1, 1), dtype=np.float32)
+        if grey:
+            kept[:, _is_colour()] = 0
+        feeds = self._context(z, at, y.shape[2:]) | {"y": y, "kept": kept}
+        return self._run("quantise", conditioning, _positions(y), **feeds)
+
+    def dequantise(
+        self,
+        symbols: NDArray[np.int16],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+    ) -> NDArray[np.float32]:
+        feeds = self._context(z, at, symbols.shape[2:]) | {"symbols": symbols}
+        return self._run("dequantise", conditioning, _positions(symbols), **feeds)
+
+    def synthesis(
+        self, y_hat: NDArray[np.float32], conditioning: Conditioning
+    ) -> NDArray[np.uint8]:
+        blocks = self._run("synthesis", conditioning, _positions(y_hat), y_hat=y_hat)
+        count, rows, columns, _ = blocks.shape
+        half = BLOCK // 2
+        blocks = blocks.reshape(count, rows, columns, half, 3 * half).transpose(0, 1, 3, 2, 4)
+        return blocks.reshape(count, rows * half, columns * half, 3)
+
+    def scale_indexes(
+        self, z: NDArray[np.int16], conditioning: Conditioning, at: At
+    ) -> NDArray[np.uint8]:
+        rows, columns = at
+        self._macs += _integer_macs(self._scale_path, z.shape[1] * z.shape[2])
+        features = self._scale_path.features(z, conditioning)
+        return self._scale_path.indexes_of(features[:, rows, columns], conditioning)
+
+    def refiner(self, conditioning: Conditioning, search: Search) -> Refine:
+        """What spends effort on windows: gradients are needed, so other networks do it.
+
+        Raises:
+            VrcodecError: there are none.
+        """
+        if self._refining is None:
+            raise VrcodecError(
+                f"effort {search.effort} needs PyTorch: ONNX Runtime has no gradients"
+            )
+        return self._refining().refiner(conditioning, search)
+
+    def macs(self, call: Callable[[], object]) -> float:
+        """Multiply-accumulates of these networks while `call` runs; those of graphs as built.
+
+        Some fewer than in torch, where the DCT is not folded into the convolution before it.
+        """
+        before = self._macs
+        call()
+        return self._macs - before
+
+    def _context(self, z: NDArray[np.int16], at: At, size: tuple[int, ...]) -> _Feeds:
+        """What the graphs with context passes are told of the place they are at."""
+        start = np.array([part.start or 0 for part in at], dtype=np.int64)
+        masks = _masks(self._config.core, self._config.context_passes, *size)
+        named = {f"pass {number}": mask for number, mask in enumerate(masks)}
+        return {"z": z, "start": start, "stop": start + size, **named}
+
+    def _run(
+        self, name: str, conditioning: Conditioning, positions: int, **feeds: NDArray[Any]
+    ) -> NDArray[Any]:
+        threads = suitable_threads(positions * BLOCK**2, self._threads)
+        session = self._session(name, threads)
+        self._macs += self._network(name).macs * positions
+        return session.run(feeds | self._inputs_at(name, conditioning))
+
+    def _session(self, name: str, threads: int) -> Session:
+        """One that this process has made: the threads of its parent's are not in a forked child."""
+        key = name, threads, os.getpid()
+        if key not in self._sessions:
+            # Of two threads that come here at once one works in vain.
+            self._sessions.setdefault(key, Session(self._network(name).model, threads))
+        return self._sessions[key]
+
+    def _new_network(self, name: str) -> Network:
+        return NETWORKS[name](self._tensors, self._config)
+
+    def _new_condition(self, conditioning: Conditioning) -> FoldedCondition:
+        return FoldedCondition.of(conditioning, self._tensors)
+
+    def _new_inputs(self, name: str, conditioning: Conditioning) -> _Feeds:
+        return self._network(name).inputs_at(self._condition(conditioning))
+
+
+def _integer_macs(path: IntegerScalePath, positions: int) -> float:
+    """Of the scale path, for so many positions of z's grid."""
+    total = 0.0
+    for layer, shuffled in zip(path.layers, SHUFFLE, strict=True):
+        total += layer.weight.size * positions
+        positions *= 4 if shuffled else 1
+    return total
+
+
+@functools.cache
+def _is_colour() -> NDArray[np.bool_]:
+    """Whether each of the 768 coefficients is one of colour, 0 for every grey picture."""
+    response_to_grey = np.abs(block_basis(BLOCK).reshape(-1, 3, BLOCK**2).sum(axis=1))
+    return response_to_grey.max(axis=1) < 1e-3
+
+
+@functools.lru_cache(16)
+def _masks(core: int, passes: int, rows: int, columns: int) -> tuple[NDArray[np.bool_], ...]:
+    """For every pass what it decodes, (1, core, rows, columns)."""
+    pass_of = (PASSES + np.arange(core)[:, None, None]) % passes
+    tiled = np.tile(pass_of, (1, 1, -(-rows // 2), -(-columns // 2)))[..., :rows, :columns]
+    return tuple(tiled == number for number in range(passes))
+
+
+def _positions(latents: NDArray[Any]) -> int:
+    return latents.shape[0] * latents.shape[2] * latents.shape[3]
+
+
+def _padded(x: NDArray[Any], size: int, axes: tuple[int, int]) -> NDArray[Any]:
+    """x with its last row and column repeated until both sides are multiples of size."""
+    widths = [(0, -length % size if axis in axes else 0) for axis, length in enumerate(x.shape)]
+    return np.pad(x, widths, mode="edge") if any(after for _, after in widths) else x

@@ -1,0 +1,395 @@
+"""The float networks as ONNX graphs, built from the tensors of a weights file. No torch here.
+
+Every graph is for any number of pictures of any size. What follows from the conditioning enters as
+inputs (`Network.conditioned`), so that one graph serves every quality. Constant factors are folded
+into the convolutions beside them: pixels are 0 to 255 outside, the DCT knows that.
+
+The networks are those of transforms.py and entropy_model.py; shapes there. Pixels of a block are
+channels in the order (row, column, colour) here, as they lie in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
+from vrcodec.conditional.folding import FoldedCondition, FoldedConv
+from vrcodec.model.config import ModelConfig
+from vrcodec.model.constants import (
+    COEFFICIENT_LIMIT,
+    HYPER_GAIN,
+    LINEAR_GAIN,
+    MAX_SYMBOL,
+    SLOPE,
+    TOLERATED_EXCESS,
+)
+from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
+from vrcodec.model.onnx_file import Graph, Value
+
+HALF = BLOCK // 2
+PIXEL_UNIT = PIXEL_GAIN / 255
+"""A grey level in units of the DCT's input."""
+MIDDLE = 127.5
+AROUND = (1, 1, 1, 1)
+"""Padding of a 3x3 convolution: top, left, bottom, right."""
+Array = NDArray[np.float32]
+Latents = ("B", LATENT_CHANNELS, "h", "w")
+Conditioned = Callable[[FoldedCondition], Mapping[str, Array]]
+"""Gives some inputs of a graph at a conditioning."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network for ONNX Runtime.
+
+    Attributes:
+        model: an ONNX file.
+        conditioned: what gives the inputs that depend on the conditioning.
+        macs: multiply-accumulates for every position of y's grid.
+    """
+
+    model: bytes
+    conditioned: tuple[Conditioned, ...]
+    macs: float
+
+    def inputs_at(self, condition: FoldedCondition) -> dict[str, Array]:
+        """Those inputs that depend on the conditioning."""
+        return {name: x for part in self.conditioned for name, x in part(condition).items()}
+
+
+class _Builder:
+    """A graph whose layers are those of a model.
+
+    Args:
+        name: of the graph.
+        tensors: the model's float parameters, as `shapes.checked` gives them.
+        config: its shape.
+    """
+
+    def __init__(self, name: str, tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> None:
+        self.graph, self.tensors, self.config = Graph(name), tensors, config
+        self.node = self.graph.node
+        self.conditioned: list[Conditioned] = []
+        self.macs = 0.0
+
+    def tensor(self, name: str) -> Array:
+        return self.tensors[name].astype(np.float32)
+
+    def number(self, value: float) -> Value:
+        return self.graph.constant(np.array(value, dtype=np.float32))
+
+    def integers(self, *values: int) -> Value:
+        return self.graph.constant(np.array(values, dtype=np.int64))
+
+    def finished(self) -> Network:
+        return Network(self.graph.model(), tuple(self.conditioned), self.macs)
+
+    # Layers. `density`: positions of the output for every position of y's grid.
+
+    def product(
+        self,
+        x: Value,
+        weight: NDArray[Any],
+        bias: NDArray[Any] | None = None,
+        density: float = 1,
+        **attributes: Any,
+    ) -> Value:
+        """A convolution with constant weights (O, I) or (O, I, k, k)."""
+        if weight.ndim == 2:
+            weight = weight[..., None, None]
+        self.macs += weight.size * density
+        parts = [weight] if bias is None else [weight, bias]
+        constants = [self.graph.constant(part.astype(np.float32)) for part in parts]
+        return self.node("Conv", x, *constants, **attributes)
+
+    def conv(self, x: Value, name: str, density: float = 1, **attributes: Any) -> Value:
+        """A convolution of the model."""
+        bias = self.tensor(f"{name}.bias") if f"{name}.bias" in self.tensors else None
+        return self.product(x, self.tensor(f"{name}.weight"), bias, density, **attributes)
+
+    def shuffled(self, x: Value, name: str, density: float = 1, **attributes: Any) -> Value:
+        """A convolution and leaky ReLU, its outputs spread over 2 x 2 positions."""
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        order = np.arange(len(bias)).reshape(-1, 4).T.ravel()  # (C, 2, 2) to (2, 2, C)
+        h = self.product(x, weight[order], bias[order], density, **attributes)
+        return self.node("DepthToSpace", h, blocksize=2)
+
+    def conditioned_conv(self, x: Value, name: str, density: float = 1) -> Value:
+        """A convolution followed by FiLM, which is folded into its weights."""
+        if f"{name}.film.weight" not in self.tensors:
+            return self.conv(x, name, density)
+        kinds = ("weight", "bias", "film.weight", "film.bias")
+        folded = FoldedConv(*(self.tensor(f"{name}.{kind}") for kind in kinds))
+        return self.varying(x, name, folded.weight.shape, folded.at, density)
+
+    def varying(
+        self,
+        x: Value,
+        name: str,
+        shape: tuple[int, ...],
+        at: Callable[[FoldedCondition], tuple[Array, Array]],
+        density: float,
+    ) -> Value:
+        """A convolution whose weights (O, I, k, k) and biases depend on the conditioning."""
+        names = f"{name}.weight", f"{name}.bias"
+        self.macs += float(np.prod(shape)) * density
+        self.conditioned.append(lambda condition: dict(zip(names, at(condition), strict=True)))
+        sizes = shape, shape[:1]
+        inputs = [
+            self.graph.input(n, "float32", size) for n, size in zip(names, sizes, strict=True)
+        ]
+        return self.node("Conv", x, *inputs)
+
+    def per_channel(
+        self, name: str, channels: int, at: Callable[[FoldedCondition], NDArray[Any]]
+    ) -> Value:
+        """One value per channel that depends on the conditioning."""
+        self.conditioned.append(
+            lambda condition: {name: at(condition).astype(np.float32).reshape(1, -1, 1, 1)}
+        )
+        return self.graph.input(name, "float32", (1, channels, 1, 1))
+
+    def leaky(self, x: Value) -> Value:
+        return self.node("LeakyRelu", x, alpha=SLOPE)
+
+    def clip(self, x: Value, low: float, high: float) -> Value:
+        return self.node("Clip", x, self.number(low), self.number(high))
+
+    def limited(self, coefficients: Value) -> Value:
+        return self.clip(coefficients, -COEFFICIENT_LIMIT, COEFFICIENT_LIMIT)
+
+    def channels(self, x: Value, start: int, stop: int) -> Value:
+        """Some channels of x."""
+        return self.node("Slice", x, self.integers(start), self.integers(stop), self.integers(1))
+
+    def blocks(self, x: Value, name: str, count: int, width: int, density: float) -> Value:
+        """Residual blocks in a row."""
+        for block in (f"{name}.{number}" for number in range(count)):
+            y = self.leaky(self.conditioned_conv(x, f"{block}.mix_in", density))
+            y = self.conv(y, f"{block}.depthwise", density, group=width, pads=AROUND)
+            x = self.node("Add", self.conv(y, f"{block}.mix_out", density), x)
+            y = self.leaky(self.conditioned_conv(x, f"{block}.expand", density))
+            x = self.node("Add", self.conv(y, f"{block}.contract", density), x)
+        return x
+
+    def confidence(self, coefficients: Value, limited: Value) -> Value:
+        """How far the non-linear branches are to be trusted, (B, 1, h, w)."""
+        excess = self.node("ReduceL1", self.node("Sub", coefficients, limited), axes=(1,))
+        unit = self.number(1 / (LATENT_CHANNELS * TOLERATED_EXCESS))
+        excess = self.node("Mul", excess, unit)
+        one = self.number(1)
+        return self.node("Div", one, self.node("Add", self.node("Mul", excess, excess), one))
+
+
+def analysis(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+    """uint8 "pixels" (B, 16 h, 16 w, 3) -> "y" (B, 768, h, w), in deviations."""
+    b = _Builder("analysis", tensors, config)
+    pixels = b.graph.input("pixels", "uint8", ("B", "H", "W", 3))
+    deviation8, deviation16 = b.tensor("basis.deviation8"), b.tensor("basis.deviation16")
+
+    basis16 = _basis(BLOCK) * (PIXEL_UNIT / deviation16[:, None])
+    linear = b.product(_blocks_of(b, pixels, BLOCK), basis16)
+    limited = b.limited(linear)
+    trust = b.confidence(linear, limited)
+
+    basis8 = _basis(HALF) * (PIXEL_UNIT / deviation8[:, None])
+    h = b.product(_blocks_of(b, pixels, HALF), basis8, density=4)
+    h = b.conv(b.limited(h), "analysis.stem", 4)
+    h = b.blocks(h, "analysis.blocks8", config.analysis_blocks[0], config.width8, 4)
+    h = b.conv(h, "analysis.down", strides=(2, 2))
+    h = b.blocks(h, "analysis.blocks16", config.analysis_blocks[1], config.width16, 1)
+
+    head, bias = b.tensor("analysis.head.weight"), b.tensor("analysis.head.bias")
+
+    def in_steps(condition: FoldedCondition) -> tuple[Array, Array]:
+        step = condition.step[: config.core].astype(np.float32)
+        return head * step[:, None, None, None], bias * step
+
+    branch = b.varying(h, "analysis.head", head.shape, in_steps, 1)
+    core = b.node("Add", b.channels(linear, 0, config.core), b.node("Mul", branch, trust))
+    y = b.node("Concat", core, b.channels(linear, config.core, LATENT_CHANNELS), axis=1)
+    if config.learned_linear:
+        correction = b.tensor("analysis.linear.correction")
+        correction = correction * (LINEAR_GAIN / deviation16[:, None])
+        y = b.node("Add", y, b.node("Mul", b.product(limited, correction), trust))
+    b.graph.output(y, "y", "float32", Latents)
+    return b.finished()
+
+
+def hyper(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+    """ "y" (B, 768, 4 h, 4 w) -> int16 "z" (B, hyper, h, w)."""
+    b = _Builder("hyper", tensors, config)
+    y = b.graph.input("y", "float32", Latents)
+    inverse = b.per_channel("inverse step", LATENT_CHANNELS, lambda c: 1 / c.step)
+    magnitude = b.node("Abs", b.node("Mul", y, inverse))
+    magnitude = b.node("Log", b.node("Add", magnitude, b.number(1)))
+    core = b.limited(b.channels(y, 0, config.core))
+    h = b.node("Concat", core, magnitude, axis=1)
+    h = b.leaky(b.conditioned_conv(h, "hyper_analysis.squeeze"))
+    down: dict[str, Any] = {"strides": (2, 2), "pads": AROUND}
+    h = b.leaky(b.conv(h, "hyper_analysis.down1", 1 / 4, **down))
+    h = b.leaky(b.conditioned_conv(h, "hyper_analysis.mix", 1 / 4))
+    h = b.conv(h, "hyper_analysis.down2", 1 / 16, **down)
+    z = b.clip(b.node("Round", h), -MAX_SYMBOL, MAX_SYMBOL)
+    b.graph.output(b.graph.cast(z, "int16"), "z", "int16", ("B", config.hyper, "t", "s"))
+    return b.finished()
+
+
+def quantise(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+    """ "y", and what `_features` takes -> int16 "symbols", both (B, 768, h, w).
+
+    "kept" (1, 768, 1, 1) is 1 for the channels that are coded, and 0 for others.
+    """
+    b = _Builder("quantise", tensors, config)
+    y = b.graph.input("y", "float32", Latents)
+    kept = b.graph.input("kept", "float32", (1, LATENT_CHANNELS, 1, 1))
+    inverse = b.per_channel("inverse step", LATENT_CHANNELS, lambda c: 1 / c.step)
+    inverse = b.node("Mul", inverse, kept)
+
+    def rounded(mean: Value, part: tuple[int, int]) -> Value:
+        error = b.node("Sub", b.channels(y, *part), mean)
+        symbols = b.node("Round", b.node("Mul", error, b.channels(inverse, *part)))
+        return b.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL)
+
+    _, symbols = _passes(b, rounded)
+    b.graph.output(b.graph.cast(symbols, "int16"), "symbols", "int16", Latents)
+    return b.finished()
+
+
+def dequantise(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+    """int16 "symbols", and what `_features` takes -> "y_hat", both (B, 768, h, w)."""
+    b = _Builder("dequantise", tensors, config)
+    symbols = b.graph.cast(b.graph.input("symbols", "int16", Latents), "float32")
+    y_hat, _ = _passes(b, lambda mean, part: b.channels(symbols, *part))
+    b.graph.output(y_hat, "y_hat", "float32", Latents)
+    return b.finished()
+
+
+def synthesis(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+    """ "y_hat" (B, 768, h, w) -> uint8 "pixels" (B, 2 h, 2 w, 8, 8, 3), blocks of 8 x 8."""
+    b = _Builder("synthesis", tensors, config)
+    y = b.graph.input("y_hat", "float32", Latents)
+    limited = b.limited(y)
+    trust = b.confidence(y, limited)
+
+    # Rows of the 16 x 16 block as four of 8 x 8, so that they meet the branch there.
+    quarters = _basis(BLOCK).T.reshape(2, HALF, 2, HALF, 3, -1).transpose(0, 2, 1, 3, 4, 5)
+    basis16 = quarters.reshape(LATENT_CHANNELS, LATENT_CHANNELS) / PIXEL_UNIT
+    middle = np.full(LATENT_CHANNELS, MIDDLE)
+    linear = b.product(y, basis16 * b.tensor("basis.deviation16"), middle)
+    if config.learned_linear:
+        correction = basis16 @ (b.tensor("synthesis.linear.correction") * LINEAR_GAIN)
+        linear = b.node("Add", linear, b.node("Mul", b.product(limited, correction), trust))
+    linear = b.node("DepthToSpace", linear, blocksize=2)
+
+    h = b.conv(limited, "synthesis.stem")
+    h = b.blocks(h, "synthesis.blocks16", config.synthesis_blocks[0], config.width16, 1)
+    h = b.shuffled(h, "synthesis.up")
+    h = b.blocks(h, "synthesis.blocks8", config.synthesis_blocks[1], config.width8, 4)
+    head = _synthesis_head(b)
+    branch = b.varying(h, "synthesis.head", (192, config.width8, 1, 1), head, 4)
+    trust = b.node("DepthToSpace", b.node("Concat", *[trust] * 4, axis=1), blocksize=2)
+
+    x = b.node("Round", b.node("Add", linear, b.node("Mul", branch, trust)))
+    x = b.graph.cast(b.clip(x, 0, 255), "uint8")
+    b.graph.output(
+        b.node("Transpose", x, perm=(0, 2, 3, 1)), "pixels", "uint8", ("B", "H", "W", 192)
+    )
+    return b.finished()
+
+
+def _synthesis_head(b: _Builder) -> Callable[[FoldedCondition], tuple[Array, Array]]:
+    """The last convolution of the branch and the DCT behind it, in one."""
+    deviation8 = b.tensor("basis.deviation8").astype(np.float64)
+    deviation16 = b.tensor("basis.deviation16").astype(np.float64)
+    basis8 = _basis(HALF).T.astype(np.float64) / PIXEL_UNIT
+    weight, bias = b.tensor("synthesis.head.weight"), b.tensor("synthesis.head.bias")
+
+    def at(condition: FoldedCondition) -> tuple[Array, Array]:
+        typical = np.exp(np.mean(np.log(condition.step) + np.log(deviation16)))
+        scaled = basis8 * (deviation8 * typical / (deviation8 + typical))
+        folded = (scaled @ weight[..., 0, 0])[..., None, None]
+        return folded.astype(np.float32), (scaled @ bias).astype(np.float32)
+
+    return at
+
+
+def _basis(size: int) -> NDArray[np.float32]:
+    """The DCT with its columns in the order (row, column, colour)."""
+    basis = block_basis(size).reshape(-1, 3, size * size)
+    return basis.transpose(0, 2, 1).reshape(3 * size**2, 3 * size**2)
+
+
+def _blocks_of(b: _Builder, pixels: Value, size: int) -> Value:
+    """uint8 (B, H, W, 3) -> (B, 3 size^2, H / size, W / size) around zero."""
+    across = b.node("Div", b.node("Shape", pixels, start=2, end=3), b.integers(size))
+    shape = b.node("Concat", b.integers(0, -1, size), across, b.integers(3 * size), axis=0)
+    blocks = b.node("Transpose", b.node("Reshape", pixels, shape), perm=(0, 1, 3, 2, 4))
+    flat = b.node("Reshape", blocks, b.integers(0, 0, 0, 3 * size**2))
+    x = b.graph.cast(b.node("Transpose", flat, perm=(0, 3, 1, 2)), "float32")
+    return b.node("Sub", x, b.number(MIDDLE))
+
+
+def _features(b: _Builder) -> Value:
+    """int16 "z" (B, hyper, t, s), at the positions from int64 "start" to "stop" (row, column)."""
+    config = b.config
+    z = b.graph.input("z", "int16", ("B", config.hyper, "t", "s"))
+    start, stop = (b.graph.input(name, "int64", (2,)) for name in ("start", "stop"))
+    h = b.node("Mul", b.graph.cast(z, "float32"), b.number(HYPER_GAIN))
+    h = b.leaky(b.shuffled(h, "mean_path.up1", 1 / 16))
+    h = b.leaky(b.conv(h, "mean_path.mix1", 1 / 4, pads=AROUND))
+    h = b.leaky(b.shuffled(h, "mean_path.up2", 1 / 4))
+    h = b.leaky(b.conv(h, "mean_path.mix2", pads=AROUND))
+    h = b.node("Slice", h, start, stop, b.integers(2, 3))
+    return b.leaky(b.conditioned_conv(h, "mean_path.out"))
+
+
+def _passes(
+    b: _Builder, symbols_at: Callable[[Value, tuple[int, int]], Value]
+) -> tuple[Value, Value]:
+    """The context passes; gives y_hat and the symbols, as `CompressionModel.passes`.
+
+    Takes bool "pass k" (1, core, h, w), what each of them decodes.
+    """
+    config, features = b.config, _features(b)
+    step = b.per_channel("step", LATENT_CHANNELS, lambda condition: condition.step)
+    core, detail = (0, config.core), (config.core, LATENT_CHANNELS)
+    step_there = b.channels(step, *core)
+    y_hat = symbols = b.number(0)
+    for number in range(config.context_passes):
+        mask = b.graph.input(f"pass {number}", "bool", (1, config.core, "h", "w"))
+        mean = _means(b, f"context.passes.{number}", features, y_hat if number else None)
+        here = symbols_at(mean, core)
+        symbols = b.node("Where", mask, here, symbols)
+        decoded = b.node("Add", mean, b.node("Mul", here, step_there))
+        y_hat = b.node("Where", mask, decoded, y_hat)
+    mean = _means(b, "context.detail", features, y_hat)
+    here = symbols_at(mean, detail)
+    decoded = b.node("Add", mean, b.node("Mul", here, b.channels(step, *detail)))
+    y_hat = b.node("Concat", y_hat, decoded, axis=1)
+    return y_hat, b.node("Concat", symbols, here, axis=1)
+
+
+def _means(b: _Builder, name: str, features: Value, decoded: Value | None) -> Value:
+    """Means predicted by one pass from the features and the latents decoded so far."""
+    h = b.conditioned_conv(features, f"{name}.features")
+    if decoded is not None:
+        context = b.conv(b.limited(decoded), f"{name}.decoded", pads=AROUND)
+        h = b.node("Add", context, h)
+    h = b.blocks(h, f"{name}.blocks", b.config.context_blocks, b.config.context_width, 1)
+    h = b.leaky(b.conv(b.leaky(h), f"{name}.mix"))
+    return b.conv(h, f"{name}.out")
+
+
+NETWORKS: dict[str, Callable[[Mapping[str, NDArray[Any]], ModelConfig], Network]] = {
+    "analysis": analysis,
+    "hyper": hyper,
+    "quantise": quantise,
+    "dequantise": dequantise,
+    "synthesis": synthesis,
+}
