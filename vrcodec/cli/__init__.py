@@ -38,6 +38,19 @@ TRACEBACK = "VRCODEC_TRACEBACK"
 """Environment variable: show where in the program an unforeseen error came from."""
 
 
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""What can say how the threads of OpenMP wait."""
+
+
+def wait_calmly() -> None:
+    """Have threads that wait leave the processor to others, unless the user has said how to.
+
+    OpenMP reads this once, when torch is imported: so it has to be said before.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
 class LazyGroup(click.Group):
     """The commands in `COMMANDS`, so that help and errors do not wait for heavy imports."""
 
@@ -67,8 +80,7 @@ class LazyGroup(click.Group):
 
     def main(self, *args: Any, **options: Any) -> Any:
         output.claim_streams()
-        # Workers that wait for each other by spinning take the cores from whatever else runs.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        wait_calmly()
         code = self._exit_code(*args, **(options | {"standalone_mode": False}))
         sys.exit(1 if output.tell_what_broke() else code)
 

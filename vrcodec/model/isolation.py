@@ -148,7 +148,7 @@ def bound_primitive_cache() -> None:
     os.environ[_PRIMITIVES] = str(CACHED_PRIMITIVES)
     try:  # it reads that once, at its first operation
         with isolated(torch.device("cpu"), 1):
-            x = torch.ones(1, 16, 4, 4, dtype=torch.float32, device="cpu")
+            x = torch.ones(1, 16, 64, 64, dtype=torch.float32, device="cpu")
             torch.nn.functional.conv2d(x, x.new_ones(16, 16, 3, 3))
     finally:
         del os.environ[_PRIMITIVES]
