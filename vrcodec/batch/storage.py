@@ -21,7 +21,7 @@ from vrcodec.text import masked, masked_url
 
 STDIO = "-"
 """Stands for stdin as a source, and for stdout as a target."""
-LARGE = 64 << 20
+LARGE = 16 << 20
 """A local file of more bytes is not read before somebody has looked at its beginning."""
 MAX_STREAM = 1 << 30
 """Bytes that are read from a pipe, whose length nobody knows."""

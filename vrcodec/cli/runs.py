@@ -188,9 +188,6 @@ def carry_out(
     if options.dry_run:
         _show_plan(plan, _with_total(plan, job, total), settings, options)
         return
-    if not options.quiet:
-        for remark in plan.remarks:
-            common.say_line(remark, err=True)
     teller = _Teller(plan, options, line)
     with contextlib.closing(options.workers(plan)) as engine, teller.told():
         if total:
@@ -309,6 +306,8 @@ class _Teller:
     def _print(self, row: Row) -> None:
         detailed = self.options.verbose or not self.is_folder
         name = storage.shown(row.input)
+        if row.status == "done" and row.input in self.plan.remarks:
+            common.say_line(f"{name}: {self.plan.remarks[row.input]}", err=True)
         if detailed:
             for note in row.notes:
                 common.say_line(f"{name}: {note}", err=True)
