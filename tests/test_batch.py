@@ -10,6 +10,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +25,10 @@ from vrcodec.batch import Encoding, Processes, RunSettings, Task, worker
 from vrcodec.batch import marks as provenance
 from vrcodec.batch.jobs import Prepared
 from vrcodec.batch.marks import Mark
+from vrcodec.batch.report import Report
 from vrcodec.batch.run import run
 from vrcodec.batch.settings import Total
-from vrcodec.batch.worker import State
+from vrcodec.batch.worker import Row, State
 from vrcodec.bitstream import container
 from vrcodec.bitstream.container import Extra
 from vrcodec.codec.codec import Codec
@@ -378,13 +381,90 @@ def test_death_of_a_worker_costs_nothing(many: Path, tmp_path: Path, start: Star
 def test_interruption_is_exit_130_and_leaves_whole_files(
     many: Path, tmp_path: Path, start: Start
 ) -> None:
-    out = tmp_path / "out"
-    process = start("encode", many, "-o", out, "--jobs", "1")
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    process = start("encode", many, "-o", out, "--jobs", "1", "--report", report)
     wait_for(lambda: len(list(out.rglob("*.vrc"))) > 2)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors.strip()) == (130, b"", b"")
     assert all(provenance.vrc_mark(data) for data in tree(out).values())
+    rows = json.loads(report.read_text())
+    assert {row["output"] for row in rows} == {str(path) for path in out.rglob("*.vrc")}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_reports_that_cannot_be_written_hide_nothing(
+    suffix: str, tmp_path: Path, tiny_weights: Path, vrcodec_environment: dict[str, str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    picture(1).save(tmp_path / "in" / "good.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"junk")
+    program = (
+        "import sys\nfrom vrcodec.batch import report\nfrom vrcodec.cli import main\n"
+        "from vrcodec.errors import VrcodecError\n"
+        "def full(path, *_, **__): raise VrcodecError(f'{path}: no space left on device')\n"
+        "report.write_atomically = full\nif __name__ == '__main__': main(sys.argv[1:])"
+    )
+    arguments = ["encode", "in", "-o", "out", "--jobs", "1", "--report", f"r{suffix}"]
+    (tmp_path / "program.py").write_text(program)
+    result = subprocess.run(
+        [sys.executable, "program.py", *arguments, "--weights", str(tiny_weights)],
+        cwd=tmp_path,
+        env=vrcodec_environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    said = result.stderr.splitlines()
+    assert said[0] == f"Error: r{suffix}: no space left on device"
+    assert said[1].startswith("Error: in/bad.png: cannot be read") and len(said) == 2
+    assert result.stdout.startswith("1 done, 1 failed; ")
+
+
+def test_reports_replace_nothing_that_is_not_meant(tmp_path: Path) -> None:
+    notes, link, source = tmp_path / "notes.csv", tmp_path / "link.csv", tmp_path / "source.csv"
+    notes.write_text("mine")
+    source.write_text("a picture")
+    link.symlink_to("nowhere.csv")
+    os.link(source, tmp_path / "other.csv")
+    with pytest.raises(VrcodecError, match=r"notes.csv: exists"):
+        Report(notes, False, [])
+    for overwrite in (False, True):
+        with pytest.raises(VrcodecError, match=r"link.csv: is a link"):
+            Report(link, overwrite, [])
+        with pytest.raises(VrcodecError, match=r"other.csv: is an input"):
+            Report(tmp_path / "other.csv", overwrite, [str(source)])
+    report = Report(notes, True, [])
+    for name in ("b", "=cmd()", "line\nend\udcff"):
+        report.add(Row(name, "-x", "done", notes=("\33[2J",)))
+    report.close()
+    rows = list(csv.reader(io.StringIO(notes.read_text())))
+    assert [row[0] for row in rows] == ["input", "'=cmd()", "b", "line\\nend\\udcff"]
+    assert rows[1][1] == "'-x" and "\\x1b[2J" in rows[1]
+
+
+def test_links_in_the_output_are_not_followed(
+    folder: Path, tmp_path: Path, settings: RunSettings, job: Encoding
+) -> None:
+    out, outside = tmp_path / "out", tmp_path / "outside"
+    out.mkdir()
+    outside.mkdir()
+    (outside / "theirs").write_bytes(b"theirs")
+    (out / "b").symlink_to(outside)
+    (out / "one.vrc").symlink_to(outside / "theirs")
+    (out / "two.PNG.vrc").symlink_to(folder / "one.png")
+    (out / "two.jpg.vrc").symlink_to(outside / "nothing")
+    tasks = batch.list_folder(folder, out, batch.PICTURES, ".vrc").tasks
+    run = dataclasses.replace(settings, out=str(out), source=str(folder), overwrite=True)
+    before = tree(outside), tree(folder)
+    rows = {Path(row.output).name: row for row in worker.work(tasks, job, run)}
+    assert (tree(outside), tree(folder)) == before
+    assert rows["one.vrc"].status == rows["two.jpg.vrc"].status == "done"
+    assert not (out / "one.vrc").is_symlink() and not (out / "two.jpg.vrc").is_symlink()
+    assert rows["two.PNG.vrc"].error == f"{out}/two.PNG.vrc: is an input, and would be replaced"
+    assert f"{out}/b is a link" in str(rows["grey.vrc"].error)
+    assert f"{out}/b is a link" in str(rows["deep name.vrc"].error)
 
 
 # The library

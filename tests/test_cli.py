@@ -88,7 +88,9 @@ def test_round_trip_beside_the_input(
     assert (result.returncode, result.stderr) == (0, b"")
     data = (work / "hibiscus.vrc").read_bytes()
     bpp = 8 * len(data) / (75 * 53)
-    line = f"hibiscus.png -> hibiscus.vrc: {len(data):,} bytes, {bpp:.2f} bpp"
+    size = (work / PICTURE).stat().st_size
+    sizes = f"{size:,} -> {len(data):,} bytes, ratio {size / len(data):.3g}"
+    line = f"hibiscus.png -> hibiscus.vrc: {sizes}, {bpp:.2f} bpp"
     assert result.stdout.decode().splitlines()[0] == line
     assert container.describe(data)["quality"] == pytest.approx(0.9, abs=1e-4)
 
@@ -136,7 +138,7 @@ def test_json_has_one_object_per_file(
     facts = [json.loads(line) for line in result.stdout.splitlines()]
     assert [fact["output"] for fact in facts] == ["new/sub/hibiscus.vrc", "new/sub/lighthouse.vrc"]
     keys = {"input", "output", "bytes", "width", "height", "bpp", "quality", "seconds"}
-    assert set(facts[0]) == keys
+    assert keys | {"status", "source_bytes", "format", "notes", "error"} <= set(facts[0])
     assert (facts[0]["width"], facts[0]["height"], facts[0]["quality"]) == (75, 53, 0.5)
 
     result = run_vrcodec(
@@ -162,7 +164,7 @@ def test_a_failing_file_does_not_stop_the_others(
     )
     assert result.returncode == 1
     lines = result.stderr.decode().splitlines()
-    assert lines[0] == "Error: missing.png: no such file or directory"
+    assert lines[0] == "Error: missing.png: no such file or folder"
     assert sum(line.startswith("Error: ") for line in lines) == 6
     assert f"{bad}/apng_mode_16bit.png: first of 3 frames" in lines
     assert f"{bad}/i_trns.png: coded at 8 bits (16 in the source)" in lines
@@ -262,8 +264,14 @@ def test_broken_files_are_one_line(
         (["encode", ".", PICTURE, "-o", "out"], "a folder must be the only INPUT"),
         (["encode", ".", "-o", "out", "--report", "x.txt"], "must end in .csv or .json"),
         (["encode", ".", "-o", "out", "--jobs", "0"], "--jobs"),
-        (["encode", PICTURE, "--jobs", "2"], "--jobs is for a folder"),
-        (["decode", "x.vrc", "--dry-run"], "--dry-run is for a folder"),
+        (["encode", PICTURE, "-q", "75"], "0 to 1: 0.75?"),
+        (["encode", PICTURE, "--dial", "quality"], "is not a dial and a number"),
+        (["encode", PICTURE, "--dial", "quality=0.3", "-q", "0.3"], "dial quality is given twice"),
+        (["encode", PICTURE, "--target-bpp", "1e308"], "'1e308' is not between 0 and 1e+06"),
+        (["encode", PICTURE, "--target-size", "9" * 320], "(320 characters) is not a size"),
+        (["encode", PICTURE, "-o", "result.jpg"], "ends in .vrc, not .jpg"),
+        (["encode", PICTURE, "-o", PICTURE, "--overwrite"], "ends in .vrc, not .png"),
+        (["encode", PICTURE, "--quiet", "-v"], "exclude each other"),
         (["info"], "Missing argument"),
         (["encode", PICTURE, "--fast"], "--fast"),
         (["explode"], "explode"),
@@ -281,14 +289,16 @@ def test_bad_usage_is_exit_2_before_any_work(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["encode", "missing.png"], "missing.png: no such file or directory"),
-        (["decode", "missing.vrc"], "missing.vrc: no such file or directory"),
-        (["encode", PICTURE, "-o", "lighthouse.png"], "lighthouse.png: exists (use --overwrite"),
-        (["encode", PICTURE, "-o", PICTURE, "--overwrite"], "would be replaced"),
-        (["encode", PICTURE, "-o", f"../{{here}}/{PICTURE}", "--overwrite"], "would be replaced"),
+        (["encode", "missing.png"], "missing.png: no such file or folder"),
+        (["decode", "missing.vrc"], "missing.vrc: no such file or folder"),
+        (["decode", PICTURE, "-o", "lighthouse.png"], "lighthouse.png: exists (use --overwrite"),
+        (["decode", PICTURE, "-o", PICTURE, "--overwrite"], "would be replaced"),
+        (["decode", PICTURE, "-o", f"../{{here}}/{PICTURE}", "--overwrite"], "would be replaced"),
+        (["encode", "\33[2Jnew\nline.png"], "\\x1b[2Jnew\\nline.png: no such file or folder"),
+        (["encode", "pictuers", "-o", "out", "--jobs", "2"], "pictuers: no such file or folder"),
         (["encode", PICTURE, "-o", "no/where.vrc"], "no/where.vrc: no such folder"),
         (["encode", PICTURE, "-o", f"{PICTURE}/x.vrc"], f"{PICTURE}/x.vrc: not a directory"),
-        (["encode", PICTURE, "-o", f"{PICTURE}/"], f"{PICTURE}/: file exists"),
+        (["encode", PICTURE, "-o", f"{PICTURE}/"], f"{PICTURE}/hibiscus.vrc: not a directory"),
         (["encode", PICTURE, "-o", "x" * 300], "file name too long"),
         (["encode", PICTURE, "--max-pixels", "3974"], f"{PICTURE}: 75x53 is more than 3,974"),
         (["encode", PICTURE, "--weights", "none"], "none: not a weights file"),
@@ -403,7 +413,7 @@ def test_closed_pipe_is_quiet(
         timeout=60,
     )
     os.close(writing)
-    assert (result.returncode, result.stderr) == (1, b"")
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 def test_a_reader_that_has_enough_is_no_error(
@@ -677,6 +687,6 @@ main()
         env=vrcodec_environment | {"OMP_NUM_THREADS": "1"},
         timeout=120,
     )
-    assert result.stderr == f"Error: {source}: out of memory\n"
+    assert re.fullmatch(f"Error: {source}: ([a-z ]+: )?out of memory\n", result.stderr)
     assert result.returncode == 1
     assert [path.name for path in tmp_path.iterdir()] == ["large.ppm"]

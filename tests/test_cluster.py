@@ -19,6 +19,7 @@ import fsspec
 import pytest
 import torch
 from conftest import MANY, RunVrcodec, Start, children, linux_only, picture, tree, wait_for
+from fsspec.implementations.memory import MemoryFileSystem
 from test_batch import Deadly
 
 from vrcodec import batch
@@ -248,6 +249,42 @@ def test_impossible_urls_are_one_error(
     assert (result.returncode, result.stdout) == (code, b"")
     assert result.stderr.decode().splitlines()[-1].startswith(error)
     assert list(tree(tmp_path)) == ["one.png"]
+
+
+class Hostile(MemoryFileSystem):
+    """A store whose listings name files that are elsewhere."""
+
+    protocol = "hostile"
+
+    def isdir(self, path: str) -> bool:
+        return True
+
+    def find(self, path: str, *_: object, **__: object) -> list[str]:
+        names = [
+            "fine.png",
+            "sub/a b.png",
+            "../up.png",
+            "sub/../../up.png",
+            "x://y.png",
+            "nul\0.png",
+        ]
+        return [f"{path.rstrip('/')}/{name}" for name in names] + ["/else/where.png"]
+
+
+def test_names_in_a_listing_stay_below_the_output(tmp_path: Path) -> None:
+    fsspec.register_implementation("hostile", Hostile, clobber=True)
+    url = "hostile://me:secret@place/pics?token=1"
+    listing = batch.list_folder("hostile://pics", tmp_path, batch.PICTURES, ".vrc")
+    targets = [os.path.relpath(task.target, tmp_path) for task in listing.tasks]
+    assert targets == ["fine.vrc", "sub/a b.vrc"]
+    assert len(listing.failures) == 5
+    assert all(
+        line.endswith("leads out of the folder it is listed in") for line in listing.failures
+    )
+    assert storage.unsecret(url) == "hostile://***@place/pics?***"
+    assert not storage.is_url("out/http://x") and storage.is_url("s3://x")
+    with pytest.raises(VrcodecError, match=":: has a meaning"):
+        storage.join("hostile://out", ".", "a::b.vrc")
 
 
 def test_work_on_a_store_in_memory(settings: RunSettings, job: Encoding) -> None:

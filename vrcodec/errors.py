@@ -119,7 +119,8 @@ def naming(name: str, everything: bool = False) -> Iterator[None]:
     try:
         yield
     except VrcodecError as error:
-        if error.name is None and not str(error).startswith(f"{name}: "):
+        if error.name is None:
+            error.args = (str(error).removeprefix(f"{name}: "),)
             error.name = name
         raise
     except Exception as error:

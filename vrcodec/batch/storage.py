@@ -21,7 +21,7 @@ from vrcodec.text import masked, masked_url
 
 STDIO = "-"
 """Stands for stdin as a source, and for stdout as a target."""
-LARGE = 64 << 20
+LARGE = 16 << 20
 """A local file of more bytes is not read before somebody has looked at its beginning."""
 MAX_STREAM = 1 << 30
 """Bytes that are read from a pipe, whose length nobody knows."""
@@ -203,11 +203,9 @@ def is_same(first: str, second: str) -> bool:
 
 def identity(name: str) -> tuple[int, int] | None:
     """What all names of one local file have in common; None for another, or where there is none."""
-    if is_url(name):
+    if is_url(name) or (name == STDIO and sys.stdin is None):
         return None
-    if name == STDIO:
-        return files.identity(0) if sys.stdin is not None else None
-    return files.identity(name)
+    return files.identity(0 if name == STDIO else name)
 
 
 def links_below(name: str, folder: str | None) -> bool:

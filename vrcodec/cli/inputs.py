@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import click
 
@@ -40,13 +40,13 @@ class Plan:
         listing: the files.
         source: the folder they are in, where that is what was named.
         out: the folder of the results, where one was named.
-        remarks: what the user should be told, one line each.
+        remarks: by source, what the user should be told when its result is there.
     """
 
     listing: Listing
     source: str | None = None
     out: str | None = None
-    remarks: tuple[str, ...] = ()
+    remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def split(
@@ -109,18 +109,18 @@ def plan(
         )
     if out is not None and not is_folder and out != "-":
         names.check_suffix(out)
-    tasks, remarks = [], []
+    tasks, remarks = [], {}
     for source in chosen:
         task, avoided = _task(source, out, is_folder, names)
         tasks.append(task)
         if avoided:
-            remarks.append(f"{storage.shown(source)}: {avoided} exists, writing {task.target}")
+            remarks[source] = f"{avoided} exists, writing {task.target}"
     _check_clashes(tasks)
     tasks, failures = _spare_inputs(tasks)
     left_out = [name for name in inputs if name not in chosen]
     found = Listing(tasks, left_out=left_out, failures=failures)
     below = out if is_folder and out and not storage.is_url(out) else None
-    return Plan(found, out=below, remarks=tuple(remarks))
+    return Plan(found, out=below, remarks=remarks)
 
 
 def names_folder(output: str) -> bool:
