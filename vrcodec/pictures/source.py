@@ -32,6 +32,7 @@ _LOW_BYTES = {"RGB;16B": "RGB;16L"}
 _ALPHA_MODES = {"LA": "L", "RGBA": "RGB", "PA": "P"}
 MAX_FRAMES = 1000
 _GIF_FRAME_HEAD = 10
+_MAX_BLOCKS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,9 +217,6 @@ def containing(format: str | None, stream: BinaryIO) -> Found:
         "JPEG2000": boxes.jpeg2000,
         "JXL": boxes.jxl,
     }
-    if format in {"JPEG", "MPO"}:
-        stream.seek(0)
-        return containers.jpeg(stream.read())[0]
     if format not in readers:
         return Found()
     stream.seek(0)
@@ -273,7 +271,7 @@ def _gif_frames(stream: BinaryIO) -> int:
     head = stream.read(13)
     if len(head) == 13 and head[10] & 128:
         stream.seek(3 << (head[10] & 7) + 1, os.SEEK_CUR)
-    frames = 0
+    frames = blocks = 0
     while frames < MAX_FRAMES:
         kind = stream.read(1)
         if kind == b",":
@@ -288,6 +286,9 @@ def _gif_frames(stream: BinaryIO) -> int:
             break
         while (size := stream.read(1)) not in {b"", b"\0"}:
             stream.seek(size[0], os.SEEK_CUR)
+            blocks += 1
+            if blocks > _MAX_BLOCKS:
+                return max(1, frames)
     return max(1, frames)
 
 
