@@ -1,7 +1,7 @@
 """What stands around the pixels in a file: metadata and colour, read without any decoder.
 
-PNG, WebP and BMP are taken apart here, JPEG in jpeg.py, formats made of boxes in boxes.py. Each gives what it
-found, and the file as it is handed to Pillow: without what Pillow could refuse it for.
+PNG, WebP and BMP are taken apart here, JPEG in jpeg.py, what is made of boxes in boxes.py. Each
+gives what it found, and the file for Pillow: without what Pillow could refuse it for.
 """
 
 from __future__ import annotations
