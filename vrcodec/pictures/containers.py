@@ -109,9 +109,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
         if not kind.isalpha() or (end > len(data) and kind not in {b"IDAT", b"IEND"}):
             return
         body = data[at + 8 : min(end - 4, len(data))]
-        if end > len(data):  # whether enough is there is seen when it is inflated
-            yield kind, body, _chunk(kind, body), True
-            return
+        if end > len(data) and kind == b"IDAT":
+            raise PictureError("damaged PNG: image file is truncated")
         checksum = data[end - 4 : end] == struct.pack(">I", zlib.crc32(view[at + 4 : end - 4]))
         yield kind, body, data[at:end], checksum
         at = end

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import io
+import logging
 import os
 import random
 import stat
@@ -37,6 +38,7 @@ _WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL"}
 _LARGE = 16_000_000
 _FILLER = bytes(byte for byte in random.Random(1).randbytes(300) if byte != 0xFF)
 _quiet_lock = threading.RLock()
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints what it logs
 _limit_lock = threading.RLock()
 
 Factory = Callable[[BinaryIO, str], Image.Image]
