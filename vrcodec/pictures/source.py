@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
+from vrcodec.errors import PictureError
 from vrcodec.pictures import boxes, containers, exif, tiff
 from vrcodec.pictures.containers import Found
 
@@ -128,9 +129,11 @@ def settle(image: Image.Image, facts: Facts) -> Image.Image:
     if samples and samples.inverted:
         values = 65535 - np.asarray(image)
         image = Image.frombytes("I;16", image.size, values.astype("<u2").tobytes())
-    elif samples and samples.unsigned and image.mode == "I":
+    elif samples and samples.whole and image.mode == "I":
         levels = np.asarray(image).view(np.uint32)
-        white = 65535 if levels.max() <= 65535 else 2**32 - 1
+        if levels.max() > samples.whole:
+            raise PictureError("TIFF with samples below zero is not supported")
+        white = 65535 if levels.max() <= 65535 else samples.whole
         image = Image.fromarray((levels / white).astype(np.float32))
     elif facts.opaque and image.mode in _ALPHA_MODES:
         image = image.convert(_ALPHA_MODES[image.mode])

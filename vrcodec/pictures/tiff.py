@@ -44,7 +44,8 @@ class Samples:
     Attributes:
         bits: per sample.
         inverted: of 16 bits, with white at zero, which Pillow passes over.
-        unsigned: of 32 bits without a sign, which Pillow takes for signed ones.
+        whole: largest value of whole numbers of 32 bits, all of which Pillow takes for signed
+            ones; 0 for other samples.
         pages: pictures in the file, at most MAX_PAGES.
         tree: EXIF, as raw entries.
         upright: orientation is said, and Pillow turns the picture by it.
@@ -56,7 +57,7 @@ class Samples:
 
     bits: int
     inverted: bool
-    unsigned: bool
+    whole: int
     pages: int
     tree: exif.Tree
     upright: bool
@@ -149,7 +150,7 @@ def inspect(stream: BinaryIO) -> Samples:
         return Samples(
             bits,
             inverted=bits == 16 and photometric == 0,
-            unsigned=bits == 32 and file.number(first, 339, 1) == 1,
+            whole={1: 2**32 - 1, 2: 2**31 - 1}.get(file.number(first, 339, 1), 0) * (bits == 32),
             pages=_pages(file),
             tree=_tree(file, first),
             upright=exif.ORIENTATION in first,
@@ -235,7 +236,7 @@ def _check_samples(file: _File, first: Directory) -> int:
     (bits,), (form,) = depths, forms
     kind = {1: "unsigned", 2: "signed", 3: "floating-point"}.get(form, f"(format {form})")
     samples = file.number(first, 277, 1)
-    if form == 2 or form > 3:
+    if (form == 2 and bits != 32) or form > 3:
         raise PictureError(f"TIFF with {kind} {bits}-bit samples is not supported")
     if form == 3 and (bits != 32 or samples > 1 or photometric != 1):
         what = "white at zero" if photometric == 0 else f"{samples} samples of {bits} bits"
