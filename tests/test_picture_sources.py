@@ -65,8 +65,8 @@ def tiff_files(draw: st.DrawFn) -> tuple[bytes, dict[str, Any], NDArray[Any]]:
         bounds = np.iinfo(dtype)
         low = 0 if draw(st.booleans()) else bounds.min
         values = random.integers(low, bounds.max, shape, dtype=dtype, endpoint=True)
-    if extra == "assocalpha":
-        values[..., -1] = 255 if dtype.itemsize == 1 else values[..., -1].max()
+    if extra == "assocalpha":  # opaque: otherwise colours would have to be multiplied
+        values[..., -1] = 1 if dtype.kind == "f" else np.iinfo(dtype).max
     options: dict[str, Any] = {
         "photometric": photometric,
         "compression": draw(st.sampled_from([None, "zlib", "lzw", "packbits"])),
