@@ -88,6 +88,34 @@ def test_lists_of_suffixes_agree() -> None:
     assert len(names) == len(set(names))
 
 
+def table_of_docs(first: str) -> list[list[str]]:
+    text = (Path(__file__).parent.parent / "docs" / "pictures.md").read_text()
+    lines = text[text.index(first) :].partition("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_docs_name_every_format_that_is_read() -> None:
+    rows = table_of_docs("| format | names | read |")[2:]
+    told = {row[0]: (tuple(row[1].split()), row[2]) for row in rows}
+    assert told == {
+        format.name: (format.suffixes, f"with {format.package}" if format.package else "yes")
+        for format in formats.KNOWN
+    }
+
+
+def test_docs_say_what_every_written_format_holds() -> None:
+    head, _, *rows = table_of_docs("| | PNG | JPEG |")
+    told = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    lines = {"alpha": "alpha", "ICC profile": "icc", "EXIF": "exif", "XMP": "xmp"}
+    for line, attribute in (lines | {"resolution": "dpi"}).items():
+        for format in formats.WRITTEN.values():
+            cell = told[line]["WebP" if format.name == "webp" else format.name.upper()]
+            assert getattr(format, attribute) == (cell not in {"no", "refused"}), (
+                line,
+                format.name,
+            )
+
+
 def test_list_of_formats_needs_no_pillow() -> None:
     program = "import sys, vrcodec.pictures.formats; sys.exit('PIL' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -21,6 +21,8 @@ FORMATS = ["png", "webp", "tiff", "jpeg", "avif"]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6"/></x:xmpmeta>'
 WHEN = 1_000_000_000_123_456_789
+VETOED_BY_METADATA = {"png_decompression_dos.png", "unknown_compression_method.png"}
+"""Sound pictures that Pillow refuses for their metadata."""
 Line = Callable[["Trip"], None]
 LINES: dict[str, Line] = {}
 
@@ -278,6 +280,9 @@ def test_odd_files_give_what_pillow_sees_or_one_error_in_3_gb(
     for path in files:
         seen = as_pillow_sees(path)
         result = tmp_path / "b" / f"{path.stem}.png"
+        if path.name in VETOED_BY_METADATA:
+            assert seen is None and result.exists()
+            continue
         if seen is None:
             refused.append(path)
             assert not result.exists()
@@ -287,7 +292,7 @@ def test_odd_files_give_what_pillow_sees_or_one_error_in_3_gb(
             alphas = [np.asarray(each.convert("RGBA"))[..., 3] for each in (image, seen)]
             assert np.array_equal(*alphas), path.name
             assert error(seen, image) < 150, path.name
-    assert len(refused) == len(errors) == 7
+    assert len(refused) == len(errors) == 5
     for path, text in zip(refused, errors, strict=True):
         assert text.startswith(f"Error: {path}: ")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DIAL = tuple(i / 10 for i in range(11))
 """Qualities that a curve of the whole dial is made of."""
 
-OVERHEAD = 24
+OVERHEAD = 29
 """Bytes of a plain picture's file beside its payload, at most."""
 
 

@@ -258,12 +258,36 @@ def jxl(data: bytes) -> Found:
     """Metadata of a JPEG XL file in a container, as far as it is not compressed."""
     found = Found()
     if data.startswith(b"\xff\x0a"):
+        found.size = _jxl_size(data[2:20])
         return found
     for kind, start, end in boxes(data, 0, len(data)):
         if kind == b"Exif" and end - start > 4:
             found.exif = data[start + 4 + int.from_bytes(data[start : start + 4], "big") : end]
+        elif kind == b"jxlc" and data[start : start + 2] == b"\xff\x0a":
+            found.size = _jxl_size(data[start + 2 : start + 20])
+        elif kind == b"jxlp" and data[start + 4 : start + 6] == b"\xff\x0a":
+            found.size = _jxl_size(data[start + 6 : start + 24])
         elif kind == b"xml ":
             found.xmp = data[start:end]
         elif kind == b"brob":
             found.notes.append("compressed metadata left out")
     return found
+
+
+def _jxl_size(data: bytes) -> tuple[int, int]:
+    """Width and height from a codestream's header (ISO/IEC 18181-1, SizeHeader)."""
+    value, at = int.from_bytes(data, "little"), 0
+
+    def bits(count: int) -> int:
+        nonlocal at
+        at += count
+        return value >> (at - count) & (1 << count) - 1
+
+    def side(small: int) -> int:
+        return 8 * (1 + bits(5)) if small else 1 + bits((9, 13, 18, 30)[bits(2)])
+
+    small = bits(1)
+    height = side(small)
+    ratio = bits(3)
+    over, under = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+    return (height * over // under if ratio else side(small)), height

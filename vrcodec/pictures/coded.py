@@ -101,9 +101,9 @@ def notes(image: Image.Image, strip: bool = False) -> tuple[str, ...]:
         lines.append(f"{image.mode} converted to RGB")
     if samples.is_invisible(image):
         lines.append("wholly transparent: its colours are not kept")
-    if not strip:
-        grey = samples.is_grey(image, metadata.profile_of(image))
-        lines += [*known.notes, *metadata.collect(image, grey).notes]
+    grey = samples.is_grey(image, metadata.profile_of(image))
+    beside = metadata.collect(image, grey)
+    lines += beside.colours.notes if strip else (*known.notes, *beside.notes)
     return tuple(dict.fromkeys(lines))
 
 

@@ -184,7 +184,7 @@ def _near(primaries: Primaries) -> bool:
 def _hdr_note(cicp: tuple[int, int]) -> str:
     name = _PRIMARIES.get(cicp[0], ("BT.709", ()))[0]
     curve = "PQ" if cicp[1] == _PQ else "HLG"
-    return f"high dynamic range ({name}, {curve} by CICP) kept as stored, not tone-mapped"
+    return f"high dynamic range ({name}, {curve} by CICP) is not tone-mapped"
 
 
 def _table(exponent: float) -> Pixels:

@@ -1,13 +1,12 @@
 """What stands around the pixels in a file: metadata and colour, read without any decoder.
 
-PNG, JPEG, WebP and BMP are taken apart here, formats made of boxes in boxes.py. Each gives what it
-found, and the file as it is handed to Pillow: without what Pillow could refuse it for.
+PNG, WebP and BMP are taken apart here, JPEG in jpeg.py, what is made of boxes in boxes.py. Each
+gives what it found, and the file for Pillow: without what Pillow could refuse it for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -39,11 +38,6 @@ _RAW_PROFILES = {
     b"icc": "icc",
     b"icm": "icc",
 }
-_STANDALONE = {0x01, *range(0xD0, 0xD9)}
-_DROPPED = {0xE1, 0xE2, 0xED}
-"""JPEG segments that Pillow need not see: EXIF and XMP, ICC and multi-picture, Photoshop."""
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 
 @dataclasses.dataclass
@@ -52,6 +46,7 @@ class Found:
 
     Attributes:
         clean: the file for Pillow; None if it is to see the file itself.
+        size: width and height, of formats that allocate or decode the picture when it is opened.
         icc, exif, xmp: as they stand there, empty if they do not.
         cicp: colour primaries, transfer function and full range, numbered as in ITU-T H.273.
         gamma: of PNG; chromaticity: white, red, green, blue, x and y of each.
@@ -65,6 +60,7 @@ class Found:
     """
 
     clean: bytes | None = None
+    size: tuple[int, int] | None = None
     icc: bytes = b""
     exif: bytes = b""
     xmp: bytes = b""
@@ -113,9 +109,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
         if not kind.isalpha() or (end > len(data) and kind not in {b"IDAT", b"IEND"}):
             return
         body = data[at + 8 : min(end - 4, len(data))]
-        if end > len(data):  # whether enough is there is seen when it is inflated
-            yield kind, body, _chunk(kind, body), True
-            return
+        if end > len(data) and kind == b"IDAT":
+            raise PictureError("damaged PNG: image file is truncated")
         checksum = data[end - 4 : end] == struct.pack(">I", zlib.crc32(view[at + 4 : end - 4]))
         yield kind, body, data[at:end], checksum
         at = end
@@ -239,156 +234,12 @@ def _limited(found: Found, name: str, value: bytes | None) -> bytes:
     return value
 
 
-@dataclasses.dataclass
-class Scan:
-    """The entropy-coded data of a JPEG file.
-
-    Attributes:
-        ends: where each run of data ends.
-        restarts: markers in each run.
-        intervals: restart intervals that each run must have; 0 if there is no interval.
-    """
-
-    ends: list[int] = dataclasses.field(default_factory=list)
-    restarts: list[int] = dataclasses.field(default_factory=list)
-    intervals: list[int] = dataclasses.field(default_factory=list)
-    progressive: bool = False
-
-
-def jpeg(data: bytes) -> tuple[Found, Scan]:
-    """Segments of a JPEG file, to the end of its first picture."""
-    found, scan, kept = Found(), Scan(), [data[:2]]
-    parts = _JpegParts()
-    at, length = 2, 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF or data[at + 1] == 0xFF:
-            at += 1  # fill bytes, or rubbish that decoders skip
-            continue
-        marker = data[at + 1]
-        if marker == 0xD9:
-            break
-        if marker in _STANDALONE or marker == 0:
-            at += 2
-            continue
-        size = 2 + struct.unpack_from(">H", data, at + 2)[0]
-        body, end = data[at + 4 : at + size], at + size
-        if marker == 0xDA:
-            closing = _MARKER.search(data, end)
-            end = closing.start() if closing else len(data)
-            _note_scan(scan, parts, body, data, at + size, end, length - at)
-        parts.take(marker, body)
-        if marker not in _DROPPED:
-            kept.append(data[at:end])
-            length += end - at
-        at = end
-    found.clean = b"".join(kept) + data[at : at + 2]
-    scan.progressive = parts.progressive
-    parts.give(found)
-    return found, scan
-
-
-def check_restarts(scan: Scan) -> None:
-    """Raise PictureError where a scan has fewer restart intervals than its size asks for."""
-    for restarts, intervals in zip(scan.restarts, scan.intervals, strict=True):
-        if intervals and restarts < intervals - 1:
-            raise PictureError("damaged JPEG: its data end before the picture does")
-
-
-def _note_scan(
-    scan: Scan, parts: _JpegParts, header: bytes, data: bytes, start: int, end: int, shift: int
-) -> None:
-    scan.ends.append(end + shift)
-    scan.restarts.append(len(_RESTART.findall(data, start, end)) if parts.interval else 0)
-    blocks = parts.blocks(header) if parts.interval else 0
-    scan.intervals.append(-(-blocks // parts.interval) if parts.interval else 0)
-
-
-class _JpegParts:
-    """What the segments of a JPEG file say, gathered."""
-
-    def __init__(self) -> None:
-        self.exif, self.packet = b"", b""
-        self.profile: dict[int, bytes] = {}
-        self.profile_count = 0
-        self.pieces: list[bytes] = []
-        self.dpi: tuple[float, float] | None = None
-        self.interval, self.frame, self.pictures = 0, b"", 1
-        self.progressive = False
-
-    def take(self, marker: int, body: bytes) -> None:
-        if marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12:
-            unit = {1: 1.0, 2: 2.54}.get(body[7])
-            across, down = struct.unpack_from(">HH", body, 8)
-            self.dpi = (across * unit, down * unit) if unit else None
-        elif marker == 0xE1 and body.startswith(b"Exif\0"):
-            self.exif += body[6:]
-        elif marker == 0xE1 and body.startswith(xmp.JPEG_MARK):
-            self.packet = self.packet or body[len(xmp.JPEG_MARK) :]
-        elif marker == 0xE1 and body.startswith(xmp.EXTENSION_MARK):
-            self.pieces.append(body[len(xmp.EXTENSION_MARK) :])
-        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
-            self.profile[body[12]] = body[14:]
-            self.profile_count = body[13]
-        elif marker == 0xE2 and body.startswith(b"MPF\0"):
-            self.pictures = _mpf_pictures(body[4:])
-        elif marker == 0xDD and len(body) == 2:
-            (self.interval,) = struct.unpack(">H", body)
-        elif 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC} and len(body) >= 6:
-            self.frame, self.progressive = body, marker in {0xC2, 0xC6, 0xCA, 0xCE}
-
-    def blocks(self, header: bytes) -> int:
-        """Minimum coded units of a scan, from its header. ITU-T T.81, A.2."""
-        _, height, width, count = struct.unpack_from(">BHHB", self.frame.ljust(6, b"\0"))
-        factors = {
-            self.frame[i]: (self.frame[i + 1] >> 4, self.frame[i + 1] & 15)
-            for i in range(6, min(6 + 3 * count, len(self.frame) - 2), 3)
-        }
-        if not factors or not header or min(min(pair) for pair in factors.values()) < 1:
-            return 0
-        most = [max(pair[i] for pair in factors.values()) for i in (0, 1)]
-        own = (1, 1)
-        if header[0] == 1 and len(header) > 1:
-            own = factors.get(header[1], (1, 1))
-            across, down = (-(-side * own[i] // most[i]) for i, side in enumerate((width, height)))
-            return -(-across // 8) * -(-down // 8)
-        return -(-width // (8 * most[0])) * -(-height // (8 * most[1]))
-
-    def give(self, found: Found) -> None:
-        found.exif, found.dpi, found.frames = self.exif, self.dpi, self.pictures
-        count = self.profile_count
-        if count and sorted(self.profile) == list(range(1, count + 1)):
-            found.icc = b"".join(self.profile[number] for number in range(1, count + 1))
-        elif self.profile:
-            found.notes.append("ICC profile left out: parts of it are missing")
-        found.xmp = self.packet
-        if self.pieces:
-            whole = xmp.joined(self.packet, self.pieces)
-            found.xmp = whole or self.packet
-            if whole is None:
-                found.notes.append("extended XMP left out: it is damaged")
-
-
-def _mpf_pictures(body: bytes) -> int:
-    """How many pictures a multi-picture JPEG says it has (CIPA DC-007)."""
-    order = "<" if body[:2] == b"II" else ">"
-    try:
-        (start,) = struct.unpack_from(order + "I", body, 4)
-        (count,) = struct.unpack_from(order + "H", body, start)
-        for at in range(start + 2, start + 2 + 12 * min(count, 32), 12):
-            tag, _, _, value = struct.unpack_from(order + "HHII", body, at)
-            if tag == 0xB001:
-                return max(1, int(value))
-    except struct.error:
-        pass
-    return 1
-
-
 def webp(data: bytes) -> Found:
     """Chunks of a WebP file. Raises PictureError if it is cut short."""
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data) + 1:
         raise PictureError("damaged WebP: image file is truncated")
-    found = Found()
+    found = Found(size=_webp_size(data))
     at = 12
     while at + 8 <= len(data):
         kind, (length,) = data[at : at + 4], struct.unpack_from("<I", data, at + 4)
@@ -401,6 +252,16 @@ def webp(data: bytes) -> Found:
             found.xmp = _limited(found, "XMP", body)
         at += 8 + length + length % 2
     return found
+
+
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X" and len(body) == 10:
+        return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:], "little") + 1
+    if kind == b"VP8L" and len(body) >= 5:
+        bits = int.from_bytes(body[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return None
 
 
 def bmp(data: bytes) -> Found:

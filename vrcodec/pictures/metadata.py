@@ -61,8 +61,11 @@ def collect(image: Image.Image, grey: bool) -> Metadata:
     dpi = _dpi(image, sideways) or _block_dpi(block, sideways)
     extras: dict[Extra, bytes] = {}
     if block:
-        block.set_upright(orientation != 1, sideways)
-        extras[Extra.EXIF] = bytes(block.data)
+        try:
+            block.set_upright(orientation != 1, sideways)
+            extras[Extra.EXIF] = bytes(block.data)
+        except (struct.error, IndexError, OverflowError):
+            notes.append("EXIF left out: it is damaged")
     if packet:
         kept = xmp.without_promises(packet)
         if kept != packet:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import io
+import logging
 import os
 import random
 import stat
@@ -24,7 +25,7 @@ from PIL import _imaging as _core
 
 from vrcodec.errors import PictureError
 from vrcodec.files import os_error_text
-from vrcodec.pictures import containers, exif, source, tiff
+from vrcodec.pictures import exif, jpeg, source, tiff
 from vrcodec.pictures.containers import Found
 from vrcodec.pictures.formats import Format, by_head, refusal
 
@@ -34,8 +35,10 @@ MAX_PIXELS = 200_000_000
 _HEAD = 32
 _WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL"}
 """Formats whose files are read at once; the others are read where they lie."""
+_LARGE = 16_000_000
 _FILLER = bytes(byte for byte in random.Random(1).randbytes(300) if byte != 0xFF)  # noqa: S311
 _quiet_lock = threading.RLock()
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints what it logs
 _limit_lock = threading.RLock()
 
 Factory = Callable[[BinaryIO, str], Image.Image]
@@ -108,17 +111,29 @@ def load(image: Image.Image) -> Image.Image:
             return image
         data = io.BytesIO(stream.read()) if not stream.seek(0) else None
     assert data is not None
-    found = source.containing(image.format, data)
+    found, scan = _contained(image, data)
     facts = source.describe(image, data, found)
     if facts.raw_mode == "" and image.format == "PNG":  # already loaded
         facts.raw_mode = _png_raw_mode(data)
     with _quiet_libtiff(image.format):
         image.load()
+    if scan is not None and found.clean and not image.decoderconfig:
+        _check_scan(found.clean, scan, image)
     result = image.copy()
     result.format = image.format
     if found.exif and (image.format == "TIFF" or "exif" in image.info):
         result.info["exif"] = found.exif  # Pillow's is written anew for AVIF, and no key of TIFF
     return source.settle(result, facts)
+
+
+def _contained(image: ImageFile.ImageFile, data: BinaryIO) -> tuple[Found, jpeg.Scan | None]:
+    """What surrounds a picture that the caller opened; its pixels are looked at as well."""
+    if image.format in {"JPEG", "MPO"}:
+        return jpeg.segments(data.read())
+    found = source.containing(image.format, data)
+    if found.check:
+        found.check()
+    return found, None
 
 
 def _png_raw_mode(data: BinaryIO) -> str:
@@ -201,15 +216,16 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
         stream.seek(0)
         data = stream.read()
         if format.plugin == "JPEG":
-            found, scan = containers.jpeg(data)
+            found, scan = jpeg.segments(data)
         else:
             found = source.containing(format.plugin, io.BytesIO(data))
         stream = io.BytesIO(found.clean or data)
     elif format.plugin == "TIFF":
         tiff.inspect(stream)  # whose refusals say more than Pillow's
         stream.seek(0)
+    _check_size(found.size or (1, 1), max_pixels)
     image = _opened(stream, factory, max_pixels)
-    _check_size(image, max_pixels)
+    _check_size(image.size, max_pixels)
     if found.check:
         found.check()
     facts = source.describe(image, stream, found)
@@ -219,7 +235,7 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
         image.info.pop("xmp", None)  # whose orientation Pillow would apply as well
     with _raised_limit(max_pixels, image.width * image.height), _quiet_libtiff(image.format):
         image.load()
-    _check_size(image, max_pixels)
+    _check_size(image.size, max_pixels)
     if scan is not None and found.clean:
         _check_scan(found.clean, scan, image)
     elif facts.samples:
@@ -241,9 +257,10 @@ def _opened(stream: BinaryIO, factory: Factory, max_pixels: int) -> Image.Image:
             raise PictureError(f"more than {max_pixels:,} pixels") from None
 
 
-def _check_size(image: Image.Image, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise PictureError(f"{image.width}x{image.height} is more than {max_pixels:,} pixels")
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise PictureError(f"{width}x{height} is more than {max_pixels:,} pixels")
 
 
 def _keep_metadata(image: Image.Image, found: Found) -> None:
@@ -274,7 +291,7 @@ def _check_pieces(stream: BinaryIO, samples: tiff.Samples, image: Image.Image) -
             stream.seek(place)
             piece = stream.read(length)
             data = (samples.jpeg_tables[:-2] or piece[:2]) + piece[2:]
-            found, scan = containers.jpeg(data)
+            found, scan = jpeg.segments(data)
             if not found.clean or not found.clean.endswith(b"\xff\xd9"):
                 raise PictureError("damaged TIFF: a part of it is truncated")
             part = JpegImagePlugin.JpegImageFile(io.BytesIO(found.clean))
@@ -282,18 +299,23 @@ def _check_pieces(stream: BinaryIO, samples: tiff.Samples, image: Image.Image) -
             _check_scan(found.clean, scan, part)
 
 
-def _check_scan(data: bytes, scan: containers.Scan, image: Image.Image) -> None:
+def _check_scan(data: bytes, scan: jpeg.Scan, image: Image.Image) -> None:
     """Raise PictureError for a JPEG file whose data end before its picture does.
 
     libjpeg fills what is missing with grey. Bytes are put where each run of data ends: they
     change the picture only if it wanted more.
     """
-    containers.check_restarts(scan)
+    jpeg.check_restarts(scan)
     parts, last = [], 0
     for end in scan.ends:
         parts += [data[last:end], _FILLER]
         last = end
     other = JpegImagePlugin.JpegImageFile(io.BytesIO(b"".join([*parts, data[last:]])))
+    if image.width * image.height > _LARGE:  # compared when reduced, to save memory
+        size = tuple(side // (2 if scan.progressive else 8) or 1 for side in image.size)
+        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        for each in (image, other):
+            each.draft(None, size)  # type: ignore[arg-type]
     other.load()
     if ImageChops.difference(image, other).getbbox(alpha_only=False):
         raise PictureError("damaged JPEG: its data end before the picture does")

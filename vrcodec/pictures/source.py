@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageFile
 
+from vrcodec.errors import PictureError
 from vrcodec.pictures import boxes, containers, exif, tiff
 from vrcodec.pictures.containers import Found
 
@@ -32,6 +33,7 @@ _LOW_BYTES = {"RGB;16B": "RGB;16L"}
 _ALPHA_MODES = {"LA": "L", "RGBA": "RGB", "PA": "P"}
 MAX_FRAMES = 1000
 _GIF_FRAME_HEAD = 10
+_MAX_BLOCKS = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +132,11 @@ def settle(image: Image.Image, facts: Facts) -> Image.Image:
     if samples and samples.inverted:
         values = 65535 - np.asarray(image)
         image = Image.frombytes("I;16", image.size, values.astype("<u2").tobytes())
-    elif samples and samples.unsigned and image.mode == "I":
+    elif samples and samples.whole and image.mode == "I":
         levels = np.asarray(image).view(np.uint32)
-        white = 65535 if levels.max() <= 65535 else 2**32 - 1
+        if levels.max() > samples.whole:
+            raise PictureError("TIFF with samples below zero is not supported")
+        white = 65535 if levels.max() <= 65535 else samples.whole
         image = Image.fromarray((levels / white).astype(np.float32))
     elif facts.opaque and image.mode in _ALPHA_MODES:
         image = image.convert(_ALPHA_MODES[image.mode])
@@ -219,9 +223,6 @@ def containing(format: str | None, stream: BinaryIO) -> Found:
         "JPEG2000": boxes.jpeg2000,
         "JXL": boxes.jxl,
     }
-    if format in {"JPEG", "MPO"}:
-        stream.seek(0)
-        return containers.jpeg(stream.read())[0]
     if format not in readers:
         return Found()
     stream.seek(0)
@@ -276,7 +277,7 @@ def _gif_frames(stream: BinaryIO) -> int:
     head = stream.read(13)
     if len(head) == 13 and head[10] & 128:
         stream.seek(3 << (head[10] & 7) + 1, os.SEEK_CUR)
-    frames = 0
+    frames = blocks = 0
     while frames < MAX_FRAMES:
         kind = stream.read(1)
         if kind == b",":
@@ -291,6 +292,9 @@ def _gif_frames(stream: BinaryIO) -> int:
             break
         while (size := stream.read(1)) not in {b"", b"\0"}:
             stream.seek(size[0], os.SEEK_CUR)
+            blocks += 1
+            if blocks > _MAX_BLOCKS:
+                return max(1, frames)
     return max(1, frames)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import struct
 import zlib
+from collections.abc import Collection
 from typing import BinaryIO
 
 from vrcodec.errors import PictureError
@@ -31,7 +32,8 @@ _PHOTOMETRIC_NAMES = {
 }
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
 """None, CCITT, LZW, JPEG, deflate, PackBits, LZMA, Zstandard, WebP."""
-_MAX_VALUE = 1 << 20
+_MAX_VALUES = 64_000_000
+"""Bytes of all values of a directory, at most."""
 _KINDS_64 = {16: "Q", 17: "q", 18: "Q"}
 
 
@@ -42,7 +44,8 @@ class Samples:
     Attributes:
         bits: per sample.
         inverted: of 16 bits, with white at zero, which Pillow passes over.
-        unsigned: of 32 bits without a sign, which Pillow takes for signed ones.
+        whole: largest value of whole numbers of 32 bits, all of which Pillow takes for signed
+            ones; 0 for other samples.
         pages: pictures in the file, at most MAX_PAGES.
         tree: EXIF, as raw entries.
         upright: orientation is said, and Pillow turns the picture by it.
@@ -54,7 +57,7 @@ class Samples:
 
     bits: int
     inverted: bool
-    unsigned: bool
+    whole: int
     pages: int
     tree: exif.Tree
     upright: bool
@@ -96,8 +99,9 @@ class _File:
         form = self.order + ("Q" if self.big else "I")
         return int(struct.unpack(form, self._at(start + size * count, struct.calcsize(form)))[0])
 
-    def directory(self, place: int) -> Directory:
-        """The entries of a directory whose values are there. Raises struct.error."""
+    def directory(self, place: int, only: Collection[int] = ()) -> Directory:
+        """The entries of a directory whose values are there: all, or these. Raises struct.error."""
+        budget = _MAX_VALUES
         count, start, size = self._head(place)
         body = self._at(start, count * size)
         found: Directory = {}
@@ -107,8 +111,9 @@ class _File:
             (values,) = struct.unpack_from(self.order + ("Q" if self.big else "I"), body, at + 4)
             unit = 8 if kind in _KINDS_64 else exif.KIND_SIZES.get(kind, 0)
             length, value = unit * values, body[at + size - inline : at + size]
-            if not 0 < length <= _MAX_VALUE * 32:
+            if not 0 < length <= budget or (only and tag not in only):
                 continue
+            budget -= length
             if length > inline:
                 (where,) = struct.unpack(self.order + ("Q" if self.big else "I"), value)
                 value = self._at(where, length) if where < 1 << 62 else b""
@@ -145,7 +150,7 @@ def inspect(stream: BinaryIO) -> Samples:
         return Samples(
             bits,
             inverted=bits == 16 and photometric == 0,
-            unsigned=bits == 32 and file.number(first, 339, 1) == 1,
+            whole={1: 2**32 - 1, 2: 2**31 - 1}.get(file.number(first, 339, 1), 0) * (bits == 32),
             pages=_pages(file),
             tree=_tree(file, first),
             upright=exif.ORIENTATION in first,
@@ -201,7 +206,7 @@ def _refuse_raw(file: _File, first: Directory) -> None:
     size = file.number(first, 256) * file.number(first, 257)
     for place in file.numbers(first, _SUB_IFDS)[:100]:
         with contextlib.suppress(struct.error):
-            inner = file.directory(place)
+            inner = file.directory(place, only=(256, 257, 262))
             if file.number(inner, 262) in {_MASKED, _LINEAR_RAW}:
                 raise PictureError("a raw photograph (TIFF) is not supported")
             if file.number(inner, 256) * file.number(inner, 257) > size:
@@ -231,7 +236,7 @@ def _check_samples(file: _File, first: Directory) -> int:
     (bits,), (form,) = depths, forms
     kind = {1: "unsigned", 2: "signed", 3: "floating-point"}.get(form, f"(format {form})")
     samples = file.number(first, 277, 1)
-    if form == 2 or form > 3:
+    if (form == 2 and bits != 32) or form > 3:
         raise PictureError(f"TIFF with {kind} {bits}-bit samples is not supported")
     if form == 3 and (bits != 32 or samples > 1 or photometric != 1):
         what = "white at zero" if photometric == 0 else f"{samples} samples of {bits} bits"

@@ -80,7 +80,7 @@ def joined(packet: bytes, pieces: Iterable[bytes]) -> bytes | None:
     found = _property(text, _NOTE, "HasExtendedXMP")
     if not found:
         return None
-    whole = _assembled(found[2].strip().encode(), pieces)
+    whole = _assembled(found[2].strip().encode("utf-8", "replace"), pieces)
     if whole is None:
         return None
     text = text[: found.start()] + text[found.end() :]
