@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import EVAL_OPTIONS, RunVrcodec
 from PIL import Image
 
 from vrcodec import Codec
+from vrcodec.conditional.dials import Dial, Dials
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation import anchors, bjontegaard, codecs
 from vrcodec.evaluation.codecs.pillow import CODECS
@@ -24,7 +26,12 @@ from vrcodec.evaluation.metrics import METRICS, Metric
 from vrcodec.evaluation.notebook import Notebook
 from vrcodec.evaluation.rate_distortion import mean_curve, measure
 from vrcodec.evaluation.work import Setup, Task
+from vrcodec.model.config import ModelConfig
+from vrcodec.model.initialisation import initialise
+from vrcodec.model.network import CompressionModel
 from vrcodec.pictures.metrics import ms_ssim, psnr, ssimulacra2
+from vrcodec.training.data import Augmentation, CropSampler, PictureStore
+from vrcodec.training.export import export
 
 
 def rows_of(report: Path) -> list[dict[str, str]]:
@@ -320,3 +327,52 @@ def test_ssimulacra2_ranks_distortions(pictures: Path) -> None:
     assert scores == sorted(scores) and scores[0] < 40 and scores[2] > 75
     assert ssimulacra2(source, source) == pytest.approx(100)
     assert ssimulacra2(source[:7], source[:7]) is None
+
+
+@pytest.fixture(scope="module")
+def weights_of_two_dials(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """Weights, not trained, that obey "tune" beside the quality."""
+    torch.manual_seed(1)
+    dials = Dials((Dial("quality", 0.0006, 0.5), Dial("tune", 0.01, 1.0, default=0.25)))
+    config = ModelConfig(
+        dials, 8, 8, (1, 1), (1, 1), core=8, hyper=8, hyper_width=8, context_width=8, film_width=8
+    )
+    store = PictureStore([pictures], 64, torch.device("cpu"))
+    sampler = CropSampler(store, Augmentation(rescale=0), 1)
+    model = CompressionModel(config)
+    initialise(model, sampler.batch(8, 64))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("film.weight", "head.weight")):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    path = tmp_path_factory.mktemp("two") / "two.safetensors"
+    export(model, sampler, path, pictures=8, size=64)
+    return path
+
+
+def test_any_dial_of_the_weights(
+    weights_of_two_dials: Path, run_vrcodec: RunVrcodec, pictures: Path, tmp_path: Path
+) -> None:
+    for package in ("matplotlib", "jinja2"):
+        pytest.importorskip(package)
+    folder, report = tmp_path / "pictures", tmp_path / "report"
+    folder.mkdir()
+    shutil.copy(pictures / "hibiscus.png", folder)
+    command = ("eval", folder, "--weights", weights_of_two_dials, "--qualities", "0.2,0.7")
+    result = run_vrcodec(*command, "--dial", "tune=0.75", "-o", report, "--pictures", "0")
+    assert result.returncode == 0, result.stderr
+    codec = Codec(weights_of_two_dials)
+    image = Image.open(pictures / "hibiscus.png").convert("RGB")
+    sizes = [len(codec.encode(image, quality, dials={"tune": 0.75})) for quality in (0.2, 0.7)]
+    rows = rows_of(report)
+    assert [int(row["bytes"]) for row in rows] == sizes
+    assert [float(row["tune"]) for row in rows] == pytest.approx([0.75] * 2, abs=1e-4)
+    curve = json.loads((report / "curves" / "vrcodec.json").read_text())
+    assert curve["name"].endswith(" tune 0.75")
+    assert curve["dials"]["tune"]["coefficients"] == pytest.approx([0.01 * 100**0.75] * 2, rel=1e-3)
+    wanted = [0.0006 * (0.5 / 0.0006) ** quality for quality in (0.2, 0.7)]
+    assert curve["results"]["lambda"] == pytest.approx(wanted, rel=1e-3)
+    page = (report / "report.html").read_text()
+    assert '<th scope="col">tune</th>' in page and "effort 0, tune 0.75" in page
+    result = run_vrcodec(*command)
+    assert b"effort 0, tune 0.25" in result.stdout
