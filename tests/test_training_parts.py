@@ -247,7 +247,7 @@ def test_fine_qualities_are_reduced_more_often(
 
 @pytest.fixture(scope="module")
 def tiny(tiny_weights: Path) -> CompressionModel:
-    return build(load_weights(tiny_weights))[0]
+    return build(load_weights(tiny_weights))[0].requires_grad_(True)
 
 
 def earlier_layout(path: Path, objective: RateDistortion, optimizer: str) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def test_checkpoints_without_options_go_on(
     optimizer: str, store: PictureStore, tiny: CompressionModel, tmp_path: Path
 ) -> None:
     options = TrainingOptions(max_steps=152, batch=2, patch=64, precision="float32", decay=0)
-    objective = RateDistortion(tiny.config, store, options, tiny.requires_grad_(True))
+    objective = RateDistortion(tiny.config, store, options, tiny)
     path = tmp_path / "checkpoint.pt"
     parts = earlier_layout(path, objective, optimizer)
     saved = checkpoints.read(path)
