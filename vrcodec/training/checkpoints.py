@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic
@@ -158,7 +159,9 @@ def read(path: Path) -> Checkpoint:
             raise VrcodecError(f"{path}: no checkpoint to go on from")
         if path.stat().st_size > MAX_BYTES:
             raise VrcodecError(f"{path}: too large for a checkpoint")
-        parts = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles, in many lines
+            parts = torch.load(path, map_location="cpu", weights_only=True)
     except VrcodecError:
         raise
     except OSError as error:
