@@ -153,7 +153,7 @@ def valid_files() -> list[bytes]:
             image = image.convert("L")
         if number > 1:
             image.putalpha(Image.linear_gradient("L").resize(size))
-            image.info |= {"dpi": (72, 72), "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0", "xmp": b"<x/>"}
+            image.info |= {"dpi": (72, 72), "exif": b"Exif\0\0II*\0\x08" + bytes(9), "xmp": b"<x/>"}
             image.info["icc_profile"] = bytes(16) + b"RGB " + bytes(108)
         files.append(tiny_codec().encode(image, number / 3))
     return files
