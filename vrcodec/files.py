@@ -25,21 +25,6 @@ _WINDOWS = os.name == "nt"
 with contextlib.suppress(ImportError):
     import fcntl  # not on Windows
 
-PICTURE_SUFFIXES = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webp": "webp",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-    ".avif": "avif",
-    ".bmp": "bmp",
-    ".ppm": "ppm",
-    ".pgm": "ppm",
-    ".pnm": "ppm",
-}
-"""Formats of the pictures that can be written, by file name; a format's first suffix is its own."""
-
 _TEMPORARY = re.compile(r"\.vrcodec-[0-9a-f]{16}\.tmp")
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 

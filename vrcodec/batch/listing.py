@@ -4,58 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import importlib.util
+import importlib.metadata
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from vrcodec.batch import storage
+from vrcodec.pictures.formats import KNOWN
 
-PICTURES = frozenset(
-    {
-        ".apng",
-        ".avif",
-        ".avifs",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".j2c",
-        ".j2k",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpf",
-        ".jpg",
-        ".jpx",
-        ".pbm",
-        ".pcx",
-        ".pfm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".psd",
-        ".qoi",
-        ".ras",
-        ".sgi",
-        ".tga",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".xbm",
-        ".xpm",
-    }
-)
+PICTURES = frozenset(suffix for format in KNOWN if not format.package for suffix in format.suffixes)
 """Names that end in one of these are taken for pictures to encode."""
 PLUGINS = {
-    ".heic": ("pillow_heif", "pillow-heif"),
-    ".heif": ("pillow_heif", "pillow-heif"),
-    ".hif": ("pillow_heif", "pillow-heif"),
-    ".jxl": ("pillow_jxl", "pillow-jxl-plugin"),
+    suffix: format.package for format in KNOWN if format.package for suffix in format.suffixes
 }
-"""Pictures that Pillow reads with a plugin: the module, and the package that has it."""
+"""Pictures that Pillow reads with a plugin: the package that has it."""
 CODED = frozenset({".vrc"})
 """Names that end in one of these are taken for files to decode."""
 
@@ -92,9 +55,7 @@ class Listing:
 
 def picture_suffixes() -> frozenset[str]:
     """`PICTURES`, and those of the plugins that are installed."""
-    return PICTURES | {
-        suffix for suffix, (module, _) in PLUGINS.items() if importlib.util.find_spec(module)
-    }
+    return PICTURES | {suffix for suffix, package in PLUGINS.items() if _installed(package)}
 
 
 def missing_plugins(names: Iterable[str]) -> dict[str, str]:
@@ -102,9 +63,17 @@ def missing_plugins(names: Iterable[str]) -> dict[str, str]:
     suffixes = {os.path.splitext(name)[1].lower() for name in names}
     return {
         suffix: package
-        for suffix, (module, package) in PLUGINS.items()
-        if suffix in suffixes and not importlib.util.find_spec(module)
+        for suffix, package in PLUGINS.items()
+        if suffix in suffixes and not _installed(package)
     }
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def list_folder(

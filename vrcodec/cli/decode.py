@@ -9,12 +9,12 @@ import click
 
 from vrcodec.cli import common, inputs, runs
 from vrcodec.cli.encode import sizes
-from vrcodec.files import PICTURE_SUFFIXES
+from vrcodec.pictures.formats import FORMATS, WRITTEN_SUFFIXES
 
 if TYPE_CHECKING:
     from vrcodec.batch.worker import Row
 
-FORMAT_SUFFIXES = {name: suffix for suffix, name in reversed(PICTURE_SUFFIXES.items())}
+FORMAT_SUFFIXES = {name: suffix for suffix, name in reversed(list(WRITTEN_SUFFIXES.items()))}
 """The suffix that a file of each format gets."""
 
 
@@ -24,7 +24,7 @@ FORMAT_SUFFIXES = {name: suffix for suffix, name in reversed(PICTURE_SUFFIXES.it
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(list(dict.fromkeys(PICTURE_SUFFIXES.values()))),
+    type=click.Choice(FORMATS),
     help="Kind of picture to write (default: by the output's name, or png).",
 )
 @runs.options
@@ -47,7 +47,7 @@ def _run(
     from vrcodec.batch.listing import CODED
     from vrcodec.batch.settings import DecodeSettings
 
-    sources, out = inputs.split(names, output, PICTURE_SUFFIXES)
+    sources, out = inputs.split(names, output, WRITTEN_SUFFIXES)
     format_name = format_name or _format_of(out)
     kinds = inputs.Names(CODED, FORMAT_SUFFIXES[format_name], aside=".decoded")
     plan = inputs.plan(sources, out, kinds, options.include, options.exclude)
@@ -66,9 +66,9 @@ def _format_of(output: str | None) -> str:
     suffix = os.path.splitext(output)[1].lower()
     if not suffix:
         return "png"
-    if suffix not in PICTURE_SUFFIXES:
+    if suffix not in WRITTEN_SUFFIXES:
         raise click.UsageError(
-            f"no picture format has names in {suffix}; known are {', '.join(PICTURE_SUFFIXES)} "
+            f"no picture format has names in {suffix}; known are {', '.join(WRITTEN_SUFFIXES)} "
             "(or say --format)"
         )
-    return PICTURE_SUFFIXES[suffix]
+    return WRITTEN_SUFFIXES[suffix]

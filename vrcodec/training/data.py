@@ -15,9 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vrcodec.errors import VrcodecError
-from vrcodec.pictures import open_picture, to_coded
+from vrcodec.pictures import read_pixels
+from vrcodec.pictures.formats import READ_SUFFIXES
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm"}
 MAX_WEIGHT_PIXELS = 1_000_000
 """A larger picture is not drawn more often than one of this many pixels."""
 
@@ -31,7 +31,7 @@ def find_pictures(folders: Sequence[Path]) -> list[Path]:
         path
         for folder in folders
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in READ_SUFFIXES and path.is_file()
     )
     if not paths:
         raise VrcodecError("no pictures in " + ", ".join(map(str, folders)))
@@ -44,7 +44,7 @@ def load_rgb(path: Path) -> Tensor:
     Raises:
         PictureError: it cannot be read.
     """
-    pixels = to_coded(open_picture(path, str(path)), strip=True).pixels
+    pixels = read_pixels(path, str(path))
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
