@@ -15,21 +15,10 @@ FUNCTION_LINES = 60
 """Of a function from its `def` to its end, without decorators, which are click's options."""
 CODEC_LINES = 200
 
-LARGE_FILES = {
-    "vrcodec/batch/run.py",
-    "vrcodec/codec/codec.py",
-    "vrcodec/pictures/coded.py",
-}
+LARGE_FILES: set[str] = set()
 """Files that are too long as yet. Only to be shortened."""
-LONG_FUNCTIONS = {
-    "vrcodec/batch/run.py:fit_total",
-    "vrcodec/cli/encode.py:encode",
-    "vrcodec/evaluation/report.py:write_page",
-    "vrcodec/training/loop.py:train",
-}
+LONG_FUNCTIONS: set[str] = set()
 """Functions (file:name) that are too long as yet. Only to be shortened."""
-CODEC_MAY_BE_LARGE = True
-"""As yet."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -91,4 +80,4 @@ def test_codec_is_small() -> None:
         for node in ast.walk(ast.parse((PACKAGE / "codec" / "codec.py").read_text()))
         if isinstance(node, ast.ClassDef) and node.name == "Codec"
     )
-    assert (lines(codec) >= CODEC_LINES) is CODEC_MAY_BE_LARGE
+    assert lines(codec) < CODEC_LINES

@@ -20,14 +20,7 @@ from vrcodec.codec.runtime import TORCH, is_installed
 from vrcodec.codec.settings import DEFAULT_QUALITY, Encoded, Measure, Target
 from vrcodec.conditional.dials import ONE, Conditioning
 from vrcodec.errors import TargetError
-from vrcodec.pictures.metrics import (
-    MS_SSIM_SIDE,
-    SSIMULACRA2_SIDE,
-    has_ssimulacra2,
-    ms_ssim,
-    psnr,
-    ssimulacra2,
-)
+from vrcodec.pictures import metrics
 
 MAX_ENCODES = 8
 """Files made for one picture, at most."""
@@ -145,17 +138,18 @@ def fidelity(measure: Measure, pixels: NDArray[np.uint8], decoded: NDArray[np.ui
         TargetError: it is not defined for so small a picture, or its package is not installed.
     """
     if measure is Measure.PSNR:
-        return psnr(pixels, decoded)
+        return metrics.psnr(pixels, decoded)
     if measure is Measure.SSIMULACRA2:
-        if not has_ssimulacra2():
+        if not metrics.has_ssimulacra2():
             raise TargetError("SSIMULACRA2 needs the package ssimulacra2, which is not installed")
-        value = ssimulacra2(pixels, decoded)
+        value = metrics.ssimulacra2(pixels, decoded)
         if value is None:
-            raise TargetError(f"SSIMULACRA2 needs at least {SSIMULACRA2_SIDE} pixels on each side")
+            side = metrics.SSIMULACRA2_SIDE
+            raise TargetError(f"SSIMULACRA2 needs at least {side} pixels on each side")
         return value
     similarity = _ms_ssim(pixels, decoded)
     if similarity is None:
-        raise TargetError(f"MS-SSIM needs more than {MS_SSIM_SIDE} pixels on each side")
+        raise TargetError(f"MS-SSIM needs more than {metrics.MS_SSIM_SIDE} pixels on each side")
     return similarity
 
 
@@ -168,7 +162,7 @@ def _ms_ssim(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float | N
     from vrcodec.model.isolation import isolated
 
     with isolated(torch.device("cpu")):
-        return ms_ssim(pixels, decoded)
+        return metrics.ms_ssim(pixels, decoded)
 
 
 def achieved(

@@ -83,34 +83,30 @@ def run_training(
     started = time.monotonic()
     found = _open_run(run, resume)
     chosen, lines = found.options.resumed(options) if found else (TrainingOptions(**options), [])
-    if math.isinf(chosen.max_time) and not chosen.max_steps:
-        raise VrcodecError("a run needs an end: a time, or a number of steps")
-    if chosen.tensorboard:
-        event_writer()
+    _get_ready(chosen)
     sources = _sources(found, folders, val)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    keep_freed_memory()
     world = World.join(device or torch.device("cpu"))
     job = _Run(run, chosen, world, sources, visible and world.first)
     for line in lines:
         job.say(line)
     state, objective = job.begin(found, config, init, make)
-    finished = train(
-        state,
-        objective,
-        chosen,
-        run,
-        world=world,
-        visible=visible,
-        budget=Budget(chosen.max_time - state.closing, chosen.max_steps),
-        started=started,
-        sources=sources,
-    )
+    budget = Budget(chosen.max_time - state.closing, chosen.max_steps)
+    finished = job.train(state, objective, budget, started)
     world.leave()
     if finished and world.first:
         job.end(state, objective)
     return finished
+
+
+def _get_ready(options: TrainingOptions) -> None:
+    """Set this process up for a run. Raises VrcodecError if its options do not do."""
+    if math.isinf(options.max_time) and not options.max_steps:
+        raise VrcodecError("a run needs an end: a time, or a number of steps")
+    if options.tensorboard:
+        event_writer()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    keep_freed_memory()
 
 
 def _open_run(run: Path, resume: bool) -> Checkpoint | None:
@@ -154,6 +150,26 @@ class _Run:
         """A line for people, on stderr."""
         if self.visible:
             print(line, file=sys.stderr, flush=True)
+
+    def train(
+        self,
+        state: TrainingState[CompressionModel],
+        objective: RateDistortion,
+        budget: Budget,
+        started: float,
+    ) -> bool:
+        """As `loop.train`."""
+        return train(
+            state,
+            objective,
+            self.options,
+            self.folder,
+            world=self.world,
+            visible=self.visible,
+            budget=budget,
+            started=started,
+            sources=self.sources,
+        )
 
     def begin(
         self,
