@@ -82,14 +82,8 @@ def run_training(
     """
     started = time.monotonic()
     found = _open_run(run, resume)
-    chosen, lines = found.options.resumed(options) if found else (TrainingOptions(**options), [])
-    if math.isinf(chosen.max_time) and not chosen.max_steps:
-        raise VrcodecError("a run needs an end: a time, or a number of steps")
-    if chosen.tensorboard:
-        event_writer()
+    chosen, lines = _choose(found, options)
     sources = _sources(found, folders, val)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
     keep_freed_memory()
     world = World.join(device or torch.device("cpu"))
     job = _Run(run, chosen, world, sources, visible and world.first)
@@ -126,6 +120,23 @@ def _open_run(run: Path, resume: bool) -> Checkpoint | None:
         what = "not a folder" if isinstance(error, FileExistsError) else os_error_text(error)
         raise VrcodecError(f"{run}: {what}") from error
     return None
+
+
+def _choose(
+    found: Checkpoint | None, options: Mapping[str, Any]
+) -> tuple[TrainingOptions, list[str]]:
+    """The options of a run, and what to say of them; threads are set, TensorBoard is looked for."""
+    known = {field.name for field in dataclasses.fields(TrainingOptions)}
+    if unknown := sorted(set(options) - known):
+        raise VrcodecError(f"there is no training option {unknown[0]!r:.60}")
+    chosen, lines = found.options.resumed(options) if found else (TrainingOptions(**options), [])
+    if math.isinf(chosen.max_time) and not chosen.max_steps:
+        raise VrcodecError("a run needs an end: a time, or a number of steps")
+    if chosen.tensorboard:
+        event_writer()
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    return chosen, lines
 
 
 def _sources(
