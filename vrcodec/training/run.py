@@ -82,31 +82,29 @@ def run_training(
     """
     started = time.monotonic()
     found = _open_run(run, resume)
-    chosen, lines = found.options.resumed(options) if found else (TrainingOptions(**options), [])
-    _get_ready(chosen)
+    chosen, lines = _choose(found, options)
     sources = _sources(found, folders, val)
+    keep_freed_memory()
     world = World.join(device or torch.device("cpu"))
     job = _Run(run, chosen, world, sources, visible and world.first)
     for line in lines:
         job.say(line)
     state, objective = job.begin(found, config, init, make)
-    budget = Budget(chosen.max_time - state.closing, chosen.max_steps)
-    finished = job.train(state, objective, budget, started)
+    finished = train(
+        state,
+        objective,
+        chosen,
+        run,
+        world=world,
+        visible=visible,
+        budget=Budget(chosen.max_time - state.closing, chosen.max_steps),
+        started=started,
+        sources=sources,
+    )
     world.leave()
     if finished and world.first:
         job.end(state, objective)
     return finished
-
-
-def _get_ready(options: TrainingOptions) -> None:
-    """Set this process up for a run. Raises VrcodecError if its options do not do."""
-    if math.isinf(options.max_time) and not options.max_steps:
-        raise VrcodecError("a run needs an end: a time, or a number of steps")
-    if options.tensorboard:
-        event_writer()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    keep_freed_memory()
 
 
 def _open_run(run: Path, resume: bool) -> Checkpoint | None:
@@ -122,6 +120,23 @@ def _open_run(run: Path, resume: bool) -> Checkpoint | None:
         what = "not a folder" if isinstance(error, FileExistsError) else os_error_text(error)
         raise VrcodecError(f"{run}: {what}") from error
     return None
+
+
+def _choose(
+    found: Checkpoint | None, options: Mapping[str, Any]
+) -> tuple[TrainingOptions, list[str]]:
+    """The options of a run, and what to say of them; threads are set, TensorBoard is looked for."""
+    known = {field.name for field in dataclasses.fields(TrainingOptions)}
+    if unknown := sorted(set(options) - known):
+        raise VrcodecError(f"there is no training option {unknown[0]!r:.60}")
+    chosen, lines = found.options.resumed(options) if found else (TrainingOptions(**options), [])
+    if math.isinf(chosen.max_time) and not chosen.max_steps:
+        raise VrcodecError("a run needs an end: a time, or a number of steps")
+    if chosen.tensorboard:
+        event_writer()
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    return chosen, lines
 
 
 def _sources(
@@ -150,26 +165,6 @@ class _Run:
         """A line for people, on stderr."""
         if self.visible:
             print(line, file=sys.stderr, flush=True)
-
-    def train(
-        self,
-        state: TrainingState[CompressionModel],
-        objective: RateDistortion,
-        budget: Budget,
-        started: float,
-    ) -> bool:
-        """As `loop.train`."""
-        return train(
-            state,
-            objective,
-            self.options,
-            self.folder,
-            world=self.world,
-            visible=self.visible,
-            budget=budget,
-            started=started,
-            sources=self.sources,
-        )
 
     def begin(
         self,
