@@ -84,11 +84,9 @@ def run_training(
     found = _open_run(run, resume)
     chosen, lines = _choose(found, options)
     sources = _sources(found, folders, val)
-    keep_freed_memory()
     world = World.join(device or torch.device("cpu"))
     job = _Run(run, chosen, world, sources, visible and world.first)
-    for line in lines:
-        job.say(line)
+    job.say(*lines)
     state, objective = job.begin(found, config, init, make)
     finished = train(
         state,
@@ -161,10 +159,11 @@ class _Run:
     sources: dict[str, list[str]]
     visible: bool
 
-    def say(self, line: str) -> None:
-        """A line for people, on stderr."""
+    def say(self, *lines: str) -> None:
+        """Lines for people, on stderr."""
         if self.visible:
-            print(line, file=sys.stderr, flush=True)
+            for line in lines:
+                print(line, file=sys.stderr, flush=True)
 
     def begin(
         self,
@@ -174,6 +173,7 @@ class _Run:
         make: MakeModel,
     ) -> tuple[TrainingState[CompressionModel], RateDistortion]:
         """State and objective, with pictures read; a run that is new leaves its first weights."""
+        keep_freed_memory()
         options, device = self.options, self.world.device
         initial = None
         if found:
