@@ -16,6 +16,7 @@ from PIL import Image
 
 import vrcodec
 from vrcodec import Codec, EncodeSettings, Measure, Target
+from vrcodec.bitstream.container import unpack
 from vrcodec.conditional.film import Condition
 
 PICTURE = Path(__file__).parent / "pictures" / "hibiscus.png"
@@ -41,10 +42,13 @@ def coded(tiny_weights: Path) -> bytes:
     ],
     ids=["path", "str", "bytes", "bytearray", "memoryview", "stream", "file", "array", "strided"],
 )
-def test_pictures_of_any_kind(given: Callable[[], Any], coded: bytes, tiny_weights: Path) -> None:
-    assert vrcodec.encode(given(), 0.5, weights=tiny_weights, strip=True) == vrcodec.encode(
-        Image.open(PICTURE), 0.5, weights=tiny_weights, strip=True
-    )
+def test_pictures_of_any_kind(given: Callable[[], Any], tiny_weights: Path) -> None:
+    """But for the kind of the source, which an array has not."""
+    files = [
+        unpack(vrcodec.encode(source, 0.5, weights=tiny_weights, strip=True))
+        for source in (given(), Image.open(PICTURE))
+    ]
+    assert files[0].z == files[1].z and files[0].y == files[1].y
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (40, 50, 1), (40, 50, 2), (40, 50, 3), (40, 50, 4)])

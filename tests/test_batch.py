@@ -440,7 +440,7 @@ def test_reports_replace_nothing_that_is_not_meant(tmp_path: Path) -> None:
         report.add(Row(name, "-x", "done", notes=("\33[2J",)))
     report.close()
     rows = list(csv.reader(io.StringIO(notes.read_text())))
-    assert [row[0] for row in rows] == ["input", "'=cmd()", "b", "line\\nend\\udcff"]
+    assert [row[0] for row in rows] == ["input", "'=cmd()", "b", "line\\nend\\xff"]
     assert rows[1][1] == "'-x" and "\\x1b[2J" in rows[1]
 
 

@@ -130,7 +130,7 @@ def test_integers_are_numbers(tmp_path: Path) -> None:
 def test_text_for_people_and_spreadsheets() -> None:
     assert printable("é\x1b[2J\u202e\udc80\u2028") == r"é\x1b[2J\u202e\x80\u2028"
     assert printable("a\udfff") == r"a\udfff"
-    for start in "=+-@\t\r":
+    for start in "=+-@":
         assert cell(f"{start}1") == f"'{start}1"
     assert cell("a=1") == "a=1"
 

@@ -13,7 +13,7 @@ from vrcodec.text import cell, masked, masked_url, printable
         ("größe λ 図.png", "größe λ 図.png"),
         ("new\nline\r\t", "new\\nline\\r\\t"),
         ("\33[2J\a\x9b", "\\x1b[2J\\x07\\x9b"),
-        ("caf\udce9.png", "caf\\udce9.png"),
+        ("caf\udce9.png", "caf\\xe9.png"),
         ("gnp.\u202eexe", "gnp.\\u202eexe"),
         ("a\u2028b", "a\\u2028b"),
     ],

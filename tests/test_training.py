@@ -22,12 +22,15 @@ from PIL import Image
 
 from vrcodec.bitstream import container
 from vrcodec.codec.codec import Codec
-from vrcodec.conditional.dials import Dial, Dials
+from vrcodec.conditional.dials import ONE, Conditioning, Dial, Dials
+from vrcodec.conditional.film import Condition
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
+from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
+from vrcodec.model.weights_file import load_weights
 from vrcodec.training import checkpoints
 from vrcodec.training.checkpoints import CHECKPOINT, TrainingState, new_state
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
@@ -185,11 +188,11 @@ def test_a_twin_sees_one_lambda_only() -> None:
 
 def test_float_and_exported_scale_paths_agree(tiny_weights: Path) -> None:
     """A weights file keeps the scale path as integers; as floats it gives the same scales."""
-    codec = Codec(tiny_weights, "cpu")
+    model, fixed = build(load_weights(tiny_weights))
     z = torch.from_numpy(np.random.default_rng(0).integers(-9, 10, (TINY.hyper, 3, 4)))
-    conditioning = (12345,)
-    exact = codec.scale_path.indexes(z, conditioning).long()
-    log_sigma = codec.model.log_sigma(z[None].float(), torch.tensor([conditioning]) / 32768)[0]
+    conditioning = Conditioning((12345,))
+    exact = fixed.indexes(z, conditioning).long()
+    log_sigma = model.log_sigma(z[None].float(), torch.tensor([conditioning.positions]))[0]
     nearest = ((log_sigma - np.log(SCALE_MIN)) / LOG_SCALE_STEP).round().clamp(0, SCALE_LEVELS - 1)
     assert ((exact - nearest).abs() <= 1).all()
     assert (exact == nearest).float().mean() > 0.95
@@ -217,10 +220,10 @@ def test_tables_of_a_twin_are_counted_at_its_quality(
     original = CompressionModel.quantise
 
     def watched(
-        self: CompressionModel, x: torch.Tensor, conditioning: torch.Tensor
+        self: CompressionModel, x: torch.Tensor, condition: Condition
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append(conditioning.item())
-        return original(self, x, conditioning)
+        seen.append(condition.vector.item())
+        return original(self, x, condition)
 
     monkeypatch.setattr(CompressionModel, "quantise", watched)
     store = PictureStore([photographs], 64, CPU)
@@ -360,7 +363,7 @@ def test_final_phase_sees_the_integers_of_the_scale_path(
     path.fixed_point = True
     log_sigma = path(z.float().requires_grad_(), torch.tensor([[0.75]]))
     levels = ((log_sigma - np.log(SCALE_MIN)) / LOG_SCALE_STEP).round()
-    exact = FixedPointScalePath.from_float(path).indexes(z[0], (3 * 32768 // 4,))
+    exact = FixedPointScalePath.from_float(path).indexes(z[0], Conditioning((3 * ONE // 4,)))
     rounded = levels.clamp(0, SCALE_LEVELS - 1)[0]
     assert ((rounded - exact.long()).abs() <= 1).all()
     assert (rounded == exact.long()).float().mean() > 0.999

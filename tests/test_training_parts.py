@@ -23,7 +23,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
 from vrcodec.cli.train import train as command
-from vrcodec.conditional.dials import ONE, Dial, Dials
+from vrcodec.conditional.dials import ONE, Conditioning, Dial, Dials
 from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
@@ -373,13 +373,15 @@ def test_a_new_dial_changes_nothing_until_it_is_trained(tiny: CompressionModel) 
         torch.testing.assert_close(before.y_bits, after.y_bits, atol=1e-5, rtol=1e-5)
         narrow, broad = (FixedPointScalePath.from_float(m.scale_path) for m in (tiny, wide))
         z = torch.randint(-9, 10, (tiny.config.hyper, 3, 4))
-        values = (12345, round(position * ONE))
-        assert torch.equal(narrow.indexes(z, values[:1]), broad.indexes(z, values))
+        one, two = Conditioning((12345,)), Conditioning((12345, round(position * ONE)))
+        assert torch.equal(narrow.indexes(z, one), broad.indexes(z, two))
     out = wide.train()(x, torch.cat([old, torch.rand(3, 1)], dim=1))
     (out.bpp.sum() + out.x_hat.square().sum()).backward()
     for weight in (wide.conditioning.hidden.weight.grad.T, wide.log_step.values.grad):
         assert weight is not None and weight[1].abs().sum() > 0
-    other = dataclasses.replace(tiny.config, lambda_ranges=((0.001, 0.5), TUNE_RANGE))
+    other = dataclasses.replace(
+        tiny.config, dials=Dials((Dial("quality", 0.001, 0.5), Dial("tune", *TUNE_RANGE)))
+    )
     with pytest.raises(VrcodecError, match="other dials"):
         grown(tiny, other)
 
@@ -418,7 +420,7 @@ def test_other_blocks_and_another_basis_are_handed_in() -> None:
     model = CompressionModel(
         dataclasses.replace(config, context_blocks=1, learned_linear=False),
         block=Nothing,
-        basis=lambda side: torch.eye(3 * side**2),
+        basis=lambda side: np.eye(3 * side**2, dtype=np.float32),
     )
     assert isinstance(model.analysis.blocks8[0], Nothing)
     assert isinstance(model.synthesis.blocks16[0], Nothing)

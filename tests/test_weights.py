@@ -356,7 +356,7 @@ OWN, TWIN, OTHER = "8a157e" + "0" * 10, "8a157e" + "f" * 10, "39d497" + "0" * 10
         (OWN[:6], OWN, OWN, None),
         (OWN[:6], OWN, "", None),
         (OTHER, OWN, OTHER, "made with weights 39d4970+, these are 8a157e0+"),
-        (OTHER[:6], OWN, OTHER, "made with weights 39d497, these are 8a157e;"),
+        (OTHER[:6], OWN, OTHER, "made with weights 39d497, these are 8a157e$"),
         (TWIN, OWN, OWN, "made with weights 8a157ef+, these are 8a157e0+"),
         (OWN[:6], TWIN, OWN, "made with weights 8a157e, which is short for .*f{10} and for .*0"),
     ],
