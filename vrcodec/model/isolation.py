@@ -149,7 +149,7 @@ class Tidying:
     Where the allocator is the GNU C library's; others do so by themselves.
     """
 
-    EVERY = 16
+    EVERY = 8
     """Changes of size after which it is done: it takes some milliseconds."""
 
     def __init__(self) -> None:
