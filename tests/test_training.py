@@ -524,13 +524,14 @@ def test_weights_for_the_square_have_a_second_dial(
     assert result.returncode == 0, result.stderr
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert record["options"]["lambda_weight"] == 0.25
-    assert len(record["config"]["lambda_ranges"]) == 2
+    assert [dial["name"] for dial in record["config"]["dials"]] == ["quality", "tune"]
     target = tmp_path / "one.vrc"
     weights = tmp_path / "run" / "weights.safetensors"
     picture = photographs / "macaw.png"
-    done = run_vrcodec("encode", picture, "-o", target, "-q", "0.25", "--weights", weights)
+    chosen = ("-q", "0.25", "--dial", "tune=0.875", "--weights", weights)
+    done = run_vrcodec("encode", picture, "-o", target, *chosen)
     assert done.returncode == 0, done.stderr
-    assert len(container.unpack(target.read_bytes()).header.conditioning) == 2
+    assert container.unpack(target.read_bytes()).header.conditioning.values == (8192, 28672)
 
 
 def test_crops_are_parts_of_the_pictures(store: PictureStore) -> None:

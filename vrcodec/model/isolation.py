@@ -8,9 +8,11 @@ parent had are gone and would be waited for without end, there is one thread.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -139,6 +141,39 @@ def _owners() -> list[Any]:
     if not hasattr(backends.cudnn, "conv"):
         return [_Legacy()]
     return [backends.mkldnn.matmul, backends.mkldnn.conv, backends.cuda.matmul, backends.cudnn.conv]
+
+
+class Tidying:
+    """Gives memory back that pictures of many sizes leave in pieces too small for the next one.
+
+    Where the allocator is the GNU C library's; others do so by themselves.
+    """
+
+    EVERY = 8
+    """Changes of size after which it is done: it takes some milliseconds."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, ...] = ()
+        self._changes = 0
+
+    def after(self, shape: tuple[int, ...]) -> None:
+        """Take note that pictures of a shape have been computed."""
+        if shape == self._last:
+            return
+        self._last, self._changes = shape, self._changes + 1
+        if self._changes >= self.EVERY:
+            self._changes = 0
+            trim = _malloc_trim()
+            if trim:
+                trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
 
 
 def bound_primitive_cache() -> None:
