@@ -75,13 +75,13 @@ class Ray:
             raise VrcodecError(f"device {device}: Ray deals out the GPUs; say cuda")
         self.address, self.jobs, self.device = address, jobs, device
         self._stack = contextlib.ExitStack()
-        self._coders: list[Any] = []
+        self._is_connected = False
 
     def work_through(self, tasks: Iterable[Task], do: Do) -> Generator[Row, None, None]:
         """See `Engine`."""
-        if not self._coders:
+        if not self._is_connected:
             self._stack.enter_context(_connected(self.address, self.jobs))
-            self._coders = _coders(self.jobs, self._on_gpu())
+            self._is_connected = True
         handful = HANDFUL if self._on_gpu() else 1
         lost: list[Task] = []
         yield from self._handed_out(tasks, do, handful, lost)
@@ -94,12 +94,8 @@ class Ray:
 
     def close(self) -> None:
         """See `Engine`."""
-        import ray
-
-        for coder in self._coders:
-            ray.kill(coder)
-        self._coders = []
         self._stack.close()
+        self._is_connected = False
 
     def _on_gpu(self) -> bool:
         import ray
@@ -114,7 +110,8 @@ class Ray:
         """Rows of tasks, so many at a time; those that cost workers' lives go to `lost`."""
         from ray.util import ActorPool
 
-        pool = ActorPool(self._coders)
+        # Nobody else holds the actors: one that is idle at the end, and let go, makes room.
+        pool = ActorPool(_coders(self.jobs, self._on_gpu()))
         handed_out: dict[str, list[Task]] = {}
 
         def send(coder: Any, some: list[Task]) -> Any:
@@ -132,7 +129,7 @@ class Ray:
                 if not pool.has_next():
                     break
                 while pool.has_free():
-                    pool.pop_idle()  # ends: makes room for a lost one with work still to do
+                    pool.pop_idle()  # ends
                 yield from _results(pool, handed_out)
             except KeyboardInterrupt as error:
                 if stopped:
