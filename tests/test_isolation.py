@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from conftest import RunVrcodec, picture
 
 import vrcodec
 from vrcodec import Codec
+from vrcodec.cli import WAITING
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +243,22 @@ print(resident() - before)
     if not Path("/proc/self/statm").exists():
         pytest.skip("looks into /proc")
     assert int(run_script(script)) < 60
+
+
+@pytest.mark.parametrize(
+    ("said", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")]
+)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of GNU's OpenMP")
+def test_threads_of_the_command_line_wait_calmly(
+    said: dict[str, str],
+    policy: str,
+    run_vrcodec: RunVrcodec,
+    vrcodec_environment: dict[str, str],
+) -> None:
+    environment = {k: v for k, v in vrcodec_environment.items() if k not in WAITING}
+    result = run_vrcodec("selftest", env=environment | {"OMP_DISPLAY_ENV": "true"} | said)
+    assert result.returncode == 0
+    assert f"OMP_WAIT_POLICY = '{policy}'" in result.stderr.decode()
 
 
 def run_script(script: str, *arguments: str) -> str:

@@ -23,6 +23,7 @@ from PIL import Image
 from vrcodec.bitstream import container
 from vrcodec.codec.codec import Codec
 from vrcodec.conditional.dials import Conditioning
+from vrcodec.conditional.film import Condition
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.model.config import (
@@ -193,10 +194,10 @@ def test_tables_of_a_twin_are_counted_at_its_quality(
     original = CompressionModel.quantise
 
     def watched(
-        self: CompressionModel, x: torch.Tensor, conditioning: torch.Tensor
+        self: CompressionModel, x: torch.Tensor, condition: Condition
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append(conditioning.item())
-        return original(self, x, conditioning)
+        seen.append(condition.vector.item())
+        return original(self, x, condition)
 
     monkeypatch.setattr(CompressionModel, "quantise", watched)
     store = PictureStore([photographs], 64, CPU)
@@ -325,7 +326,7 @@ def test_final_phase_sees_the_integers_of_the_scale_path(fresh: TrainingState) -
     path.fixed_point = True
     log_sigma = path(z.float().requires_grad_(), torch.tensor([[0.75]]))
     levels = ((log_sigma - np.log(SCALE_MIN)) / LOG_SCALE_STEP).round()
-    exact = FixedPointScalePath.from_float(path).indexes(z[0], (3 * 32768 // 4,))
+    exact = FixedPointScalePath.from_float(path).indexes(z[0], Conditioning((3 * 32768 // 4,)))
     rounded = levels.clamp(0, SCALE_LEVELS - 1)[0]
     assert ((rounded - exact.long()).abs() <= 1).all()
     assert (rounded == exact.long()).float().mean() > 0.999
@@ -534,7 +535,7 @@ def test_weights_for_a_mix_have_a_second_dial(tmp_path: Path, run_vrcodec: RunVr
     assert container.unpack(half).header.conditioning.values[1] == 28672
     assert 0.77 < container.describe(half)["bpp"] <= 0.8
     done = run_vrcodec("encode", pictures, "-o", tmp_path / "no", *chosen[2:])
-    assert done.returncode == 1 and b"one loss coefficient" in done.stderr
+    assert done.returncode == 1 and b"no dial ms-ssim-weight" in done.stderr
     assert done.stderr.count(b"\n") == 1 and not (tmp_path / "no").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -29,6 +30,19 @@ COMMANDS = {
 """Where each command lives, and what it does in one line."""
 
 
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+"""What can say how the threads of OpenMP wait."""
+
+
+def wait_calmly() -> None:
+    """Have threads that wait leave the processor to others, unless the user has said how to.
+
+    OpenMP reads this once, when torch is imported: so it has to be said before.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
 class LazyGroup(click.Group):
     """The commands in `COMMANDS`, so that help and errors do not wait for heavy imports."""
 
@@ -47,6 +61,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
+        wait_calmly()
         try:
             with _clean_termination():
                 return super().invoke(ctx)

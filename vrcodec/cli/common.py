@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import UnknownWeightsError, VrcodecError
 from vrcodec.files import check_target, os_error_text, read_bytes, write_atomically
 
 if TYPE_CHECKING:
@@ -208,7 +208,8 @@ def run_each(
             facts = {"input": job.source, "output": job.target} | work(job)
         except VrcodecError as error:
             failed = True
-            say(f"Error: {error}", err=True)
+            hint = "; name the right ones with --weights FILE"
+            say(f"Error: {error}{hint * isinstance(error, UnknownWeightsError)}", err=True)
             continue
         facts["seconds"] = round(time.perf_counter() - start, 3)
         if as_json:

@@ -16,7 +16,7 @@ from vrcodec.bitstream.grid import BLOCK
 from vrcodec.codec.networks import At, Refine, Search, Window
 from vrcodec.codec.refinement import Part, SymbolCosts, refine
 from vrcodec.conditional.dials import Conditioning
-from vrcodec.model.isolation import bound_primitive_cache, isolated, suitable_threads
+from vrcodec.model.isolation import Tidying, bound_primitive_cache, isolated, suitable_threads
 from vrcodec.model.loading import build, select_device
 from vrcodec.model.macs import TOTAL, count_macs
 from vrcodec.model.precision import check_precision, fastest_dtype
@@ -54,7 +54,7 @@ class TorchNetworks:
             model, self._scale_path = build(weights)
             self.model = model.to(self._device)
             self.model.to(memory_format=memory_format)  # type: ignore[call-overload]
-        self._y_tables = weights.y_tables
+        self._y_tables, self._tidying = weights.y_tables, Tidying()
         self._condition = functools.lru_cache(8)(self.model.condition)
 
     @property
@@ -76,7 +76,9 @@ class TorchNetworks:
         self, pixels: NDArray[np.uint8], conditioning: Conditioning
     ) -> NDArray[np.float32]:
         with self._at_work(pixels.shape[0] * pixels.shape[1] * pixels.shape[2]):
-            return _array(self.model.latents(self._float(pixels), self._condition(conditioning)))
+            y = _array(self.model.latents(self._float(pixels), self._condition(conditioning)))
+        self._tidying.after(pixels.shape)
+        return y
 
     def hyper(self, y: NDArray[np.float32], conditioning: Conditioning) -> NDArray[np.int16]:
         with self._at_work(_pixels_of(y)):
@@ -114,7 +116,9 @@ class TorchNetworks:
             model, condition = self.model, self._condition(conditioning)
             x_hat = model.synthesis(self._tensor(y_hat), condition, model.basis)
             eight_bit = torch.round(x_hat.clamp(0, 1) * 255).to(torch.uint8)
-            return _array(eight_bit.permute(0, 2, 3, 1))
+            pixels = _array(eight_bit.permute(0, 2, 3, 1))
+        self._tidying.after(pixels.shape)
+        return pixels
 
     def scale_indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At

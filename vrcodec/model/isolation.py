@@ -8,9 +8,11 @@ parent had are gone and would be waited for without end, there is one thread.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -141,6 +143,39 @@ def _owners() -> list[Any]:
     return [backends.mkldnn.matmul, backends.mkldnn.conv, backends.cuda.matmul, backends.cudnn.conv]
 
 
+class Tidying:
+    """Gives memory back that pictures of many sizes leave in pieces too small for the next one.
+
+    Where the allocator is the GNU C library's; others do so by themselves.
+    """
+
+    EVERY = 8
+    """Changes of size after which it is done: it takes some milliseconds."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, ...] = ()
+        self._changes = 0
+
+    def after(self, shape: tuple[int, ...]) -> None:
+        """Take note that pictures of a shape have been computed."""
+        if shape == self._last:
+            return
+        self._last, self._changes = shape, self._changes + 1
+        if self._changes >= self.EVERY:
+            self._changes = 0
+            trim = _malloc_trim()
+            if trim:
+                trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
+
+
 def bound_primitive_cache() -> None:
     """Have oneDNN keep few prepared operations, where nobody else has said or used it before."""
     if _PRIMITIVES in os.environ:
@@ -148,7 +183,7 @@ def bound_primitive_cache() -> None:
     os.environ[_PRIMITIVES] = str(CACHED_PRIMITIVES)
     try:  # it reads that once, at its first operation
         with isolated(torch.device("cpu"), 1):
-            x = torch.ones(1, 16, 4, 4, dtype=torch.float32, device="cpu")
+            x = torch.ones(1, 16, 64, 64, dtype=torch.float32, device="cpu")
             torch.nn.functional.conv2d(x, x.new_ones(16, 16, 3, 3))
     finally:
         del os.environ[_PRIMITIVES]
