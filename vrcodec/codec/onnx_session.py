@@ -63,6 +63,7 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = False  # would keep the most that any size has needed
         options.log_severity_level = _FATAL
         self._session = onnxruntime.InferenceSession(
             model, options, providers=["CPUExecutionProvider"]

@@ -8,7 +8,6 @@ Neither is imported until it is chosen.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -89,7 +88,7 @@ def make_networks(
 
 def described(runtime: str) -> str:
     """ONNX or TORCH with its version, for people and for the marks of batches."""
-    return f"{_NAMES[runtime]} {importlib.metadata.version(_PACKAGES[runtime])}"
+    return f"{_NAMES[runtime]} {_version(runtime)}"
 
 
 def is_installed(runtime: str) -> bool:
@@ -109,10 +108,16 @@ def _installed(runtime: str) -> str:
 
 def _may_have_gpu() -> bool:
     """Whether it is worth a second to import torch and ask: a build and a driver for a GPU."""
-    if not is_installed(TORCH) or "+cpu" in importlib.metadata.version("torch"):
-        return False
     drivers = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
-    return sys.platform == "win32" or any(map(os.path.exists, drivers))
+    if sys.platform != "win32" and not any(map(os.path.exists, drivers)):
+        return False
+    return is_installed(TORCH) and "+cpu" not in _version(TORCH)
+
+
+def _version(runtime: str) -> str:
+    import importlib.metadata  # not at the top: parsing e-mail headers takes a while to import
+
+    return importlib.metadata.version(_PACKAGES[runtime])
 
 
 def _has_gpu() -> bool:
