@@ -13,6 +13,7 @@ from vrcodec.batch.marks import Mark
 from vrcodec.batch.settings import DecodeSettings, RunSettings, Total
 from vrcodec.bitstream import container
 from vrcodec.bitstream.container import MAGIC, Extra
+from vrcodec.codec.runtime import choose
 from vrcodec.codec.settings import EncodeSettings
 from vrcodec.conditional.dials import QUALITY
 from vrcodec.errors import VrcodecError, naming
@@ -196,6 +197,7 @@ def _about(run: RunSettings) -> dict[str, Any]:
         "device": run.device,
         "precision": run.precision,
         "threads": run.threads,
+        "runtime": choose(run.runtime, run.device),
     }
 
 

@@ -13,7 +13,7 @@ class RunSettings:
     """What only concerns running: where, with what, and what may be replaced.
 
     Attributes:
-        weights, device, max_pixels, precision: as for `Codec`.
+        weights, device, max_pixels, precision, runtime: as for `Codec`.
         threads: of each worker; None leaves it to torch.
         weights_id: of the weights that workers must have; None where it does not matter.
         marked: results carry marks, and those of earlier runs are kept where they are up to date.
@@ -28,6 +28,7 @@ class RunSettings:
     weights: Path | None = None
     device: str = "auto"
     precision: str = "auto"
+    runtime: str = "auto"
     threads: int | None = None
     weights_id: str | None = None
     marked: bool = False

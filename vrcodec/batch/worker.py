@@ -122,7 +122,14 @@ class Coder:
     def __init__(self, run: RunSettings) -> None:
         from vrcodec.codec.codec import Codec
 
-        self.codec = Codec(run.weights, run.device, run.max_pixels, run.threads, run.precision)
+        self.codec = Codec(
+            run.weights,
+            run.device,
+            run.max_pixels,
+            run.threads,
+            run.precision,
+            runtime=run.runtime,
+        )
 
     def batch_size(self, width: int, height: int, settings: EncodeSettings | None) -> int:
         """How many pictures pass through the networks together."""
@@ -258,7 +265,7 @@ def _look(task: Task, job: Job, run: RunSettings) -> tuple[State, dict[str, Any]
 
 def _coder(run: RunSettings) -> Coder:
     """This worker's model."""
-    coder = _load(run.weights, run.device, run.max_pixels, run.threads, run.precision)
+    coder = _load(run.weights, run.device, run.max_pixels, run.threads, run.precision, run.runtime)
     found = coder.codec.weights_id
     if run.weights_id and found != run.weights_id:
         raise WeightsError(f"a worker has weights {found}, not {run.weights_id}")
@@ -267,9 +274,14 @@ def _coder(run: RunSettings) -> Coder:
 
 @functools.lru_cache(1)
 def _load(
-    weights: Path | None, device: str, max_pixels: int, threads: int | None, precision: str
+    weights: Path | None,
+    device: str,
+    max_pixels: int,
+    threads: int | None,
+    precision: str,
+    runtime: str,
 ) -> Coder:
-    return Coder(RunSettings(max_pixels, weights, device, precision, threads))
+    return Coder(RunSettings(max_pixels, weights, device, precision, runtime, threads))
 
 
 def _row_facts(job: Job, source: bytes | Path, result: bytes) -> dict[str, Any]:

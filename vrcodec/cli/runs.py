@@ -45,6 +45,13 @@ _OPTIONS = (
         help="What the network computes in, where it has a choice.",
     ),
     click.option(
+        "--runtime",
+        type=click.Choice(["auto", "onnx", "torch"]),
+        default="auto",
+        show_default=True,
+        help="What computes the network: ONNX Runtime or PyTorch.",
+    ),
+    click.option(
         "--preserve", is_flag=True, help="Give results the permissions and times of their inputs."
     ),
     click.option("--overwrite", is_flag=True, help="Replace existing files."),
@@ -105,6 +112,7 @@ class Options:
     max_pixels: int | None
     threads: int | None
     precision: str
+    runtime: str
     preserve: bool
     overwrite: bool
     as_json: bool
@@ -140,6 +148,7 @@ class Options:
             self.weights,
             self.device,
             self.precision,
+            self.runtime,
             self.threads or (None if self._is_here(plan) else 1),
             weights_id,
             plan.source is not None,
