@@ -106,7 +106,8 @@ def test_a_codec_never_changes(codec: Codec) -> None:
     for name in ("effort", "max_pixels", "tile_side"):
         with pytest.raises(AttributeError, match=name):
             setattr(codec, name, 1)
-    assert repr(codec) == f"<vrcodec.Codec: weights {codec.weights_id}, cpu, dials quality>"
+    where = f"cpu, {codec.runtime}"
+    assert repr(codec) == f"<vrcodec.Codec: weights {codec.weights_id}, {where}, dials quality>"
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
