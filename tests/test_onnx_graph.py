@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import LATENT_CHANNELS
-from vrcodec.codec.onnx_networks import OnnxNetworks
 from vrcodec.codec.torch_networks import TorchNetworks
 from vrcodec.conditional.dials import Conditioning, Dial, Dials
 from vrcodec.conditional.folding import FoldedCondition
@@ -23,6 +22,9 @@ from vrcodec.model.network import CompressionModel
 from vrcodec.model.onnx_graph import NETWORKS
 from vrcodec.model.shapes import checked, float_shapes
 from vrcodec.model.weights_file import Weights, load_weights
+
+pytest.importorskip("onnxruntime")
+from vrcodec.codec.onnx_networks import OnnxNetworks
 
 SMALL = ModelConfig(
     width8=8, width16=12, core=16, hyper=8, hyper_width=8, context_width=8, film_width=8

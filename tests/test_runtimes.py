@@ -19,8 +19,10 @@ from PIL import Image
 from vrcodec import ArgumentError, Codec, VrcodecError, selftest
 from vrcodec.bitstream.container import unpack
 from vrcodec.codec import runtime
-from vrcodec.codec.onnx_networks import OnnxNetworks
 from vrcodec.codec.runtime import ONNX, TORCH
+
+pytest.importorskip("onnxruntime")
+from vrcodec.codec.onnx_networks import OnnxNetworks
 
 TESTS = Path(__file__).resolve().parent
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

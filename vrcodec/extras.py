@@ -15,6 +15,7 @@ EXTRAS = {
     "scipy": "eval",
     "ssimulacra2": "eval",
     "torchvision": "eval",
+    "onnxruntime": "onnx",
     "ray": "ray",
 }
 """By name of the module to import: the extra of `pip install 'vrcodec[EXTRA]'`."""
