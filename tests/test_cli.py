@@ -300,7 +300,7 @@ def test_bad_usage_is_exit_2_before_any_work(
         (["encode", PICTURE, "-o", f"{PICTURE}/x.vrc"], f"{PICTURE}/x.vrc: not a directory"),
         (["encode", PICTURE, "-o", f"{PICTURE}/"], f"{PICTURE}/hibiscus.vrc: not a directory"),
         (["encode", PICTURE, "-o", "x" * 300], "file name too long"),
-        (["encode", PICTURE, "--max-pixels", "3974"], f"{PICTURE}: 75x53 is more than 3,974"),
+        (["encode", PICTURE, "--max-pixels", "3974"], f"{PICTURE}: cannot be read: 75x53 is more than 3,974"),
         (["encode", PICTURE, "--weights", "none"], "none: not a weights file"),
         (["info", "--model", "--weights", "none"], "none: not a weights file"),
     ],
