@@ -128,6 +128,8 @@ def test_curves_of_reports_can_be_compared_with(eval_report: Path) -> None:
 
 
 def test_a_new_metric_is_one_object(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("scipy")
+
     def mean_error(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.abs(a.astype(int) - b).mean())
 
@@ -146,6 +148,7 @@ def test_a_new_metric_is_one_object(pictures: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_smooth_line_goes_through_the_points() -> None:
+    pytest.importorskip("scipy")
     curve = {"bpp": [0.1, 0.5, 0.4, 2], "psnr": [25, 32, 33, 41]}
     bpp, quality = bjontegaard.smooth(curve, "psnr")
     assert len(bpp) >= 200 and (np.diff(bpp) > 0).all() and (np.diff(quality) > 0).all()
