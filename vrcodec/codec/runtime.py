@@ -11,10 +11,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from vrcodec.codec.networks import Networks
 from vrcodec.errors import ArgumentError, VrcodecError
-from vrcodec.model.weights_file import Weights
+
+if TYPE_CHECKING:
+    from vrcodec.codec.networks import Networks
+    from vrcodec.model.weights_file import Weights
 
 ONNX, TORCH = "onnx", "torch"
 RUNTIMES = ("auto", ONNX, TORCH)
