@@ -81,4 +81,4 @@ def test_table_compares_with_torch_and_avif(
         assert re.search(rf"{action}, cold [\d.]+ s: -?[\d.]+ s more than importing torch", text)
     missing = run_vrcodec("bench", "missing.png")
     assert missing.returncode == 1
-    assert missing.stderr == b"Error: missing.png: no such file or directory\n"
+    assert missing.stderr == b"Error: missing.png: no such file or folder\n"
