@@ -208,7 +208,7 @@ def test_a_failing_file_does_not_stop_the_others(
         "hopper_orientation_6": "RGB",
         "i_trns": "LA",
         "pil_sample_cmyk": "RGB",
-        "png_decompression_dos": "RGB",
+        "png_decompression_dos": "L",
         "rgb": "RGB",
         "tRNS_null_1x1": "RGBA",
     }

@@ -98,7 +98,8 @@ def test_effort_is_a_setting_of_a_folder(
     (tmp_path / "in").mkdir()
     Image.linear_gradient("L").resize((64, 48)).save(tmp_path / "in" / "a.png")
     statuses = []
-    for effort in ("0", "3", "3"):
+    for run, effort in enumerate(("0", "3", "3")):
+        report = tmp_path / f"report-{run}.csv"
         result = run_vrcodec(
             "encode",
             tmp_path / "in",
@@ -111,10 +112,10 @@ def test_effort_is_a_setting_of_a_folder(
             "--effort",
             effort,
             "--report",
-            tmp_path / "report.csv",
+            report,
         )
         assert result.returncode == 0, result.stderr
-        (row,) = csv.DictReader((tmp_path / "report.csv").read_text().splitlines())
+        (row,) = csv.DictReader(report.read_text().splitlines())
         statuses.append(row["status"])
     assert statuses == ["done", "done", "finished"]
 
