@@ -69,6 +69,7 @@ SURROUNDINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effort", [0, 1])
 @pytest.mark.parametrize("name", SURROUNDINGS)
 def test_the_callers_settings_do_not_reach_the_networks(
@@ -86,6 +87,7 @@ def test_the_callers_settings_do_not_reach_the_networks(
     np.testing.assert_array_equal(after, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_number_of_threads_is_as_before(threads: int, tiny_weights: Path) -> None:
     before = torch.get_num_threads()
@@ -130,6 +132,7 @@ def test_precision_is_about_effort_alone(tiny_weights: Path) -> None:
     assert abs(len(made[0]) - len(made[1])) < 0.02 * len(made[0])
 
 
+@pytest.mark.slow
 def test_eight_threads_load_one_model(tiny_weights: Path) -> None:
     """Through the module's functions, the first time they are used in a process."""
     script = f"""
@@ -194,12 +197,14 @@ print("done")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_forked_children_code_with_one_thread(tiny_weights: Path) -> None:
     """A pool forked after its parent has coded used to wait for ever."""
     assert run_script(FORKED, str(tiny_weights)).split() == ["done"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_forked_children_and_gpus_are_one_clear_error() -> None:
     script = """
