@@ -95,8 +95,8 @@ class CompressionModel(nn.Module):
             conditioning: vectors (B or 1, K) or maps (B or 1, K, h, w) of positions in [0, 1];
                 where a picture is coded; or a quality, other dials being at their defaults.
         """
-        if isinstance(conditioning, (int, float)):
-            conditioning = self.config.dials.at(conditioning)
+        if not isinstance(conditioning, (Tensor, Conditioning)):
+            conditioning = self.config.dials.at(float(conditioning))
         if isinstance(conditioning, Conditioning):
             device = self.basis.deviation16.device
             conditioning = torch.tensor(

@@ -29,7 +29,7 @@ from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
 from vrcodec.conditional.dials import ANCHORS
-from vrcodec.errors import UnknownWeightsError, WeightsError
+from vrcodec.errors import ArgumentError, UnknownWeightsError, WeightsError
 from vrcodec.files import os_error_text, write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
 
@@ -85,6 +85,20 @@ def default_weights() -> Path:
         if path.is_file():
             return path
     raise WeightsError("this installation has no weights; name some with --weights FILE")
+
+
+def chosen_weights(weights: object = None) -> Path:
+    """The weights file that a caller names, or the released one.
+
+    Raises:
+        ArgumentError: it is no path.
+        WeightsError: there are no released ones.
+    """
+    if weights is None:
+        return default_weights()
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ArgumentError(f"weights are the path of a file, not a {type(weights).__name__}")
+    return Path(weights)
 
 
 def load_weights(path: Path) -> Weights:
