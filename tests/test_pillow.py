@@ -97,10 +97,10 @@ assert not {{"torch", "onnxruntime"}} & set(sys.modules)
 
 def test_names() -> None:
     assert Image.registered_extensions()[".vrc"] == "VRC"
-    assert Image.MIME["VRC"] == "image/x-vrcodec"
+    assert Image.MIME["VRC"] == "image/x-vrc"
     with Image.open(PHOTO) as image:
         assert (image.format, image.format_description) == ("VRC", "vrcodec picture")
-        assert image.get_format_mimetype() == "image/x-vrcodec"
+        assert image.get_format_mimetype() == "image/x-vrc"
 
 
 def test_other_files_do_not_reach_the_plugin(

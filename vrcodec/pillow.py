@@ -23,7 +23,7 @@ from vrcodec.errors import FormatError, NotVrcError, VrcodecError
 if TYPE_CHECKING:
     from PIL._imaging import PixelAccess
 
-FORMAT, SUFFIX, MIME = "VRC", ".vrc", "image/x-vrcodec"
+FORMAT, SUFFIX, MIME = "VRC", ".vrc", "image/x-vrc"
 
 WEIGHTS: str | os.PathLike[str] | None = None
 """Weights for all files that Pillow opens and saves; None: the released ones."""
