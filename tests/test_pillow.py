@@ -95,6 +95,29 @@ assert not {{"torch", "onnxruntime"}} & set(sys.modules)
     assert result.stdout == f"VRC {(facts['width'], facts['height'])} RGB\n"
 
 
+@pytest.mark.slow
+def test_pixels_without_torch(tmp_path: Path, tiny_weights: Path) -> None:
+    """Opened and saved by ONNX Runtime."""
+    pytest.importorskip("onnxruntime")
+    script = """
+import sys
+sys.modules["torch"] = None
+import vrcodec.pillow
+from PIL import Image
+source, target, vrcodec.pillow.WEIGHTS = sys.argv[1:]
+with Image.open(source) as image:
+    image.crop((0, 0, 40, 30)).save(target, quality=0.2)
+with Image.open(target) as image:
+    print(image.convert("RGB").size)
+"""
+    command = [sys.executable, "-c", script, PHOTO, tmp_path / "a.vrc", tiny_weights]
+    result = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=60, cwd=GOLDEN.parents[2]
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "(40, 30)\n"
+
+
 def test_names() -> None:
     assert Image.registered_extensions()[".vrc"] == "VRC"
     assert Image.MIME["VRC"] == "image/x-vrc"
