@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -79,7 +79,7 @@ class VrcImageFile(ImageFile.ImageFile):
             with _as_oserror(f"cannot decode {self._called}"):
                 codec = shared_codec(WEIGHTS, DEVICE, THREADS, RUNTIME, max_pixels=_LARGEST)
                 self.im = codec.decode(self._data).im
-            self._data = None
+            self._data, self.readonly = None, 0
             if self._exclusive_fp:
                 self.fp.close()
             self.fp = None
@@ -90,25 +90,21 @@ def _accept(prefix: bytes) -> bool:
     return prefix.startswith(MAGIC)
 
 
-def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes, stacklevel: int = 3) -> None:
     options = {key: value for key, value in image.encoderinfo.items() if value is not None}
-    defaults = {"weights": WEIGHTS, "device": DEVICE, "threads": THREADS, "runtime": RUNTIME}
+    model = {"weights": WEIGHTS, "device": DEVICE, "threads": THREADS, "runtime": RUNTIME}
     with _as_oserror("cannot save as VRC"):
-        model = defaults | {key: options[key] for key in _MODEL if key in options}
-        codec = shared_codec(**model, max_pixels=_LARGEST)
-        chosen = {key: options[key] for key in _SETTINGS if key in options}
-        further = {name: options.get(name.replace("-", "_")) for name in codec.dials.names[1:]}
-        dials = {name: position for name, position in further.items() if position is not None}
-        if dials:
-            chosen["dials"] = dials | dict(chosen.get("dials", {}))
-        settings = EncodeSettings.of(**chosen)
+        codec = shared_codec(**model | _of(options, _MODEL), max_pixels=_LARGEST)
+        settings = EncodeSettings.of(
+            **_of(options, _SETTINGS) | {"dials": _dials(options, codec.dials.names[1:])}
+        )
         picture = codec.prepared(_with_metadata(image), settings.strip)
         for key, section in _METADATA.items():
             if not image.encoderinfo.get(key, True):
                 picture.extras.pop(section, None)
         data = codec.encode_pictures([picture], settings)[0].data
     for note in picture.notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=stacklevel)
     fp.write(data)
 
 
@@ -116,7 +112,18 @@ def _save_all(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     more = image.encoderinfo.get("append_images")
     if more or getattr(image, "n_frames", 1) > 1:
         raise ValueError("a .vrc file holds one picture: save the frames one by one")
-    _save(image, fp, filename)
+    _save(image, fp, filename, stacklevel=4)
+
+
+def _of(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
+
+
+def _dials(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """What `save` was told as `dials`, and by the name of each dial as a keyword."""
+    by_name = {name: options.get(name.replace("-", "_")) for name in names}
+    chosen = {name: position for name, position in by_name.items() if position is not None}
+    return {**options.get("dials", {}), **chosen}
 
 
 def _with_metadata(image: Image.Image) -> Image.Image:
