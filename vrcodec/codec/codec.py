@@ -30,6 +30,7 @@ from vrcodec.codec.sources import FileSource, PictureSource, as_bytes, as_pictur
 from vrcodec.codec.stages import READ, WRITE, stage
 from vrcodec.conditional.dials import Dials
 from vrcodec.errors import ArgumentError, PictureError
+from vrcodec.model.small_synthesis import REDUCTIONS
 from vrcodec.model.weights_file import default_weights, load_weights
 from vrcodec.pictures import CodedPicture
 
@@ -179,8 +180,13 @@ class Codec:
             made += self.pipeline.files(part, conditioning, size)
         return [Encoded(data, conditioning) for data in made]
 
-    def decode(self, data: FileSource) -> Image.Image:
+    def decode(self, data: FileSource, reduce: int = 1) -> Image.Image:
         """Decompress a .vrc file: its contents, a path, or a binary stream.
+
+        Args:
+            data: the file.
+            reduce: 2, 4 or 8 give the picture so many times smaller along each side, its size
+                rounded up, for a part of the work.
 
         Returns:
             A picture of mode L, LA, RGB or RGBA with the kept metadata in `info`.
@@ -189,24 +195,29 @@ class Codec:
             FormatError: not a .vrc file, truncated, corrupt, of an unknown version.
             UnknownWeightsError: made with other weights than these.
             PictureError: more pixels than `max_pixels`.
+            ArgumentError: there is no such `reduce`.
         """
-        return self.decode_pictures([as_bytes(data)])[0]
+        return self.decode_pictures([as_bytes(data)], reduce)[0]
 
-    def decode_pictures(self, files: Sequence[bytes]) -> list[Image.Image]:
+    def decode_pictures(self, files: Sequence[bytes], reduce: int = 1) -> list[Image.Image]:
         """What `decode` gives of each, `batch_size` of them at a time.
 
         Raises what `decode` raises for any of them, and ValueError if they differ in size or
         conditioning.
         """
+        if reduce not in REDUCTIONS:
+            raise ArgumentError(f"reduce is one of 1, 2, 4 and 8, not {reduce!r}")
         with stage(READ):
             streams = [container.unpack(as_bytes(data)) for data in files]
         if len({(s.header.grid, s.header.conditioning) for s in streams}) > 1:
             raise ValueError("files of a batch must be of one size and quality")
         images = []
         for part, size in self._batches(streams, lambda stream: stream.header.grid.size):
-            for stream, pixels in zip(part, self.pipeline.decoded(part, size), strict=False):
+            decoded = self.pipeline.decoded(part, size, reduce)
+            for stream, pixels in zip(part, decoded, strict=False):
                 with stage(WRITE):
-                    images.append(pictures.from_coded(pixels, stream.header.grey, stream.extras))
+                    facts = stream.header.grey, stream.extras, stream.header.grid.size, reduce
+                    images.append(pictures.from_coded(pixels, *facts))
         return images
 
     def summary(self) -> dict[str, Any]:
