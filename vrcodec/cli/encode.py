@@ -122,11 +122,11 @@ def _run(
     options: runs.Options,
 ) -> None:
     from vrcodec.batch.jobs import Encoding
-    from vrcodec.batch.listing import picture_suffixes
+    from vrcodec.batch.listing import always, picture_suffixes
     from vrcodec.batch.settings import dials_of
 
     sources, out = inputs.split(names, output, {".vrc"})
-    kinds = inputs.Names(picture_suffixes(), ".vrc", check_suffix=_check_suffix)
+    kinds = inputs.Names(picture_suffixes(), always(".vrc"), check_suffix=_check_suffix)
     plan = inputs.plan(sources, out, kinds, options.include, options.exclude)
     weights_id = None
     if plan.source is not None or any(name != QUALITY for name, _ in settings.dials):

@@ -19,7 +19,7 @@ from PIL import Image
 from vrcodec import pictures
 from vrcodec.bitstream import container
 from vrcodec.bitstream.container import MAX_HEIGHT, MAX_WIDTH
-from vrcodec.bitstream.grid import BLOCK, Grid
+from vrcodec.bitstream.grid import BLOCK, REDUCTIONS, Grid
 from vrcodec.codec import tiling
 from vrcodec.codec.networks import Networks
 from vrcodec.codec.pipeline import Pipeline
@@ -30,7 +30,6 @@ from vrcodec.codec.sources import FileSource, PictureSource, as_bytes, as_pictur
 from vrcodec.codec.stages import READ, WRITE, stage
 from vrcodec.conditional.dials import Dials
 from vrcodec.errors import ArgumentError, PictureError
-from vrcodec.model.small_synthesis import REDUCTIONS
 from vrcodec.model.weights_file import default_weights, load_weights
 from vrcodec.pictures import CodedPicture
 

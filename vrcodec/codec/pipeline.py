@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.container import Header, Stream, pack
-from vrcodec.bitstream.grid import BLOCK
+from vrcodec.bitstream.grid import BLOCK, REDUCTIONS
 from vrcodec.codec import tiling
 from vrcodec.codec.latents import Latents, SectionWriter, SymbolCoder
 from vrcodec.codec.networks import Networks, Refine
 from vrcodec.codec.runner import Runner
 from vrcodec.codec.stages import ENTROPY_CODING, stage
 from vrcodec.conditional.dials import Conditioning, Dials
-from vrcodec.model.small_synthesis import REDUCTIONS
 from vrcodec.model.weights_file import Weights
 from vrcodec.pictures import CodedPicture
 

@@ -20,8 +20,6 @@ from vrcodec.model.config import ModelConfig
 from vrcodec.model.constants import COEFFICIENT_LIMIT, LINEAR_GAIN, TOLERATED_EXCESS
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
 
-REDUCTIONS = (1, 2, 4, 8)
-"""How many times smaller, along each side, a picture can be decoded."""
 _MIDDLE = 127.5
 
 
@@ -31,7 +29,7 @@ class SmallSynthesis:
     Args:
         tensors: the model's float parameters by name, as `shapes.checked` gives them.
         config: its shape.
-        reduce: one of `REDUCTIONS` but 1.
+        reduce: one of `grid.REDUCTIONS` but 1.
     """
 
     def __init__(
