@@ -152,10 +152,10 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     if not wanted or ctx.resilient_parsing:
         return
     from vrcodec.codec.runtime import choose, described
-    from vrcodec.model.weights_file import default_weights, weights_id
+    from vrcodec.model.identity import default_weights, identify
 
     try:
-        weights = f"weights {weights_id(default_weights())}"
+        weights = f"weights {identify(default_weights())[0]}"
     except VrcodecError:
         weights = "no weights"
     try:
