@@ -119,6 +119,7 @@ def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> N
     assert json.loads((run / "record.json").read_text())["patches"] == 496
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -212,6 +213,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_tables_of_a_twin_are_counted_at_its_quality(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +248,7 @@ def fresh(store: PictureStore) -> TrainingState[CompressionModel]:
     return new_state(RateDistortion(TINY, store, OPTIONS), OPTIONS, CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_an_interrupted_run_goes_on_bit_for_bit(
     optimizer: str,
@@ -565,6 +568,7 @@ def test_augmentation_makes_grey_and_reduced_crops(store: PictureStore) -> None:
     assert float(reduced.min()) >= 0 and float(reduced.max()) <= 1
 
 
+@pytest.mark.slow
 def test_training_and_validation_need_no_coder(
     photographs: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
