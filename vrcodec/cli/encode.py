@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DIAL_OPTIONS = {"ms-ssim-weight": "Dial of weights trained with --loss mix: from MSE to MS-SSIM."}
 """Dials that have an option of their own, beside --dial."""
+_PACKAGES = {Measure.MS_SSIM: ("torch", "pytorch_msssim"), Measure.SSIMULACRA2: ("ssimulacra2",)}
+"""What has to be installed for some targets; said at once, and not for every picture."""
 SHOWN = (0.3, 0.5, 0.7)
 """Qualities that the help describes."""
 _TARGETS = {
@@ -33,7 +35,7 @@ _TARGETS = {
     Measure.SSIMULACRA2: (
         common.Positive(100),
         "N",
-        "Smallest quality with this SSIMULACRA2 (its package comes with vrcodec[eval]).",
+        "Smallest quality with this SSIMULACRA2: 50 is medium, 70 high, 90 visually lossless.",
     ),
 }
 
@@ -230,7 +232,6 @@ def _target(
     if best_effort and not given and total is None:
         raise click.UsageError("--best-effort is about a target, and there is none")
     for measure, value in given.items():
-        if measure is Measure.SSIMULACRA2:
-            extras.require("ssimulacra2")
+        extras.require(*_PACKAGES.get(measure, ()))
         return Target(measure, value)
     return None

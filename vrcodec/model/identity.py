@@ -47,15 +47,15 @@ def identify(path: Path) -> tuple[str, ModelConfig]:
     with naming(path):
         data = memoryview(read_file(path))
         end = 8 + header_length(data)
-        entries = json.loads(bytes(data[8:end]))
-        config = (entries.pop("__metadata__", None) or {}).get("config", "")
         try:
+            entries = json.loads(bytes(data[8:end]))
+            config = (entries.pop("__metadata__", None) or {}).get("config", "")
             parts = [
                 (name, entry["dtype"], entry["shape"], data[end:][slice(*entry["data_offsets"])])
                 for name, entry in entries.items()
             ]
             return id_of(config, parts), ModelConfig.from_json(config)
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError) as error:
             raise WeightsError("not a weights file: strange header") from error
 
 
