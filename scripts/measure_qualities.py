@@ -106,12 +106,12 @@ def _table(head: str, rows: list[tuple[str, Look]], with_quality: bool = False) 
     return lines
 
 
-def replace(path: Path, table: str) -> None:
-    """Put the table into a document, between its marks."""
-    pattern = re.compile(f"({re.escape(MARKS[0])}\n).*?({re.escape(MARKS[1])})", re.DOTALL)
+def replace(path: Path, table: str, marks: tuple[str, str] = MARKS) -> None:
+    """Put a table into a document, between its marks."""
+    pattern = re.compile(f"({re.escape(marks[0])}\n).*?({re.escape(marks[1])})", re.DOTALL)
     text, count = pattern.subn(lambda match: f"{match[1]}\n{table}\n{match[2]}", path.read_text())
     if not count:
-        sys.exit(f"Error: {path}: no {MARKS[0]}")
+        sys.exit(f"Error: {path}: no {marks[0]}")
     path.write_text(text)
 
 

@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec import pictures
 from vrcodec.bitstream import container
 from vrcodec.bitstream.container import MAX_HEIGHT, MAX_WIDTH
-from vrcodec.bitstream.grid import BLOCK, REDUCTIONS, Grid
+from vrcodec.bitstream.grid import BLOCK, Grid
 from vrcodec.codec import tiling
 from vrcodec.codec.networks import Networks
 from vrcodec.codec.pipeline import Pipeline
@@ -182,10 +184,8 @@ class Codec:
     def decode(self, data: FileSource, reduce: int = 1) -> Image.Image:
         """Decompress a .vrc file: its contents, a path, or a binary stream.
 
-        Args:
-            data: the file.
-            reduce: 2, 4 or 8 give the picture so many times smaller along each side, its size
-                rounded up, for a part of the work.
+        With 2, 4 or 8 as `reduce` the picture comes so many times smaller along each side, its
+        size rounded up, for a part of the work.
 
         Returns:
             A picture of mode L, LA, RGB or RGBA with the kept metadata in `info`.
@@ -204,8 +204,6 @@ class Codec:
         Raises what `decode` raises for any of them, and ValueError if they differ in size or
         conditioning.
         """
-        if reduce not in REDUCTIONS:
-            raise ArgumentError(f"reduce is one of 1, 2, 4 and 8, not {reduce!r}")
         with stage(READ):
             streams = [container.unpack(as_bytes(data)) for data in files]
         if len({(s.header.grid, s.header.conditioning) for s in streams}) > 1:
@@ -215,8 +213,7 @@ class Codec:
             decoded = self.pipeline.decoded(part, size, reduce)
             for stream, pixels in zip(part, decoded, strict=False):
                 with stage(WRITE):
-                    facts = stream.header.grey, stream.extras, stream.header.grid.size, reduce
-                    images.append(pictures.from_coded(pixels, *facts))
+                    images.append(_shown(stream, pixels, reduce))
         return images
 
     def summary(self) -> dict[str, Any]:
@@ -248,3 +245,8 @@ class Codec:
 def _size(picture: CodedPicture) -> tuple[int, int]:
     height, width = picture.pixels.shape[:2]
     return width, height
+
+
+def _shown(stream: container.Stream, pixels: NDArray[np.uint8], reduce: int) -> Image.Image:
+    header = stream.header
+    return pictures.from_coded(pixels, header.grey, stream.extras, header.grid.size, reduce)

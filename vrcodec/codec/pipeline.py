@@ -16,6 +16,7 @@ from vrcodec.codec.networks import Networks, Refine
 from vrcodec.codec.runner import Runner
 from vrcodec.codec.stages import ENTROPY_CODING, stage
 from vrcodec.conditional.dials import Conditioning, Dials
+from vrcodec.errors import ArgumentError
 from vrcodec.model.weights_file import Weights
 from vrcodec.pictures import CodedPicture
 
@@ -91,7 +92,10 @@ class Pipeline:
 
         Raises:
             UnknownWeightsError, CorruptError.
+            ArgumentError: there is no such reduction.
         """
+        if reduce not in REDUCTIONS:
+            raise ArgumentError(f"reduce is one of 1, 2, 4 and 8, not {reduce!r}")
         header = streams[0].header
         facts = header.conditioning, header.width, header.height, reduce
         if size == 1:
