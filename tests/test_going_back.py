@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,11 @@ def test_single_files_and_streams_come_back_as_what_they_were(
     assert piped.stdout.startswith(b"\x89PNG")
     usage = vrcodec("decode", "-", *same, "-o", f"{tmp_path}/", input=data)
     assert usage.returncode == 2 and b"name a file after -o" in usage.stderr
+
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.vrc")
+        usage = vrcodec("decode", "pipe.vrc", *same, cwd=tmp_path, timeout=60)
+        assert usage.returncode == 2 and b"pipe.vrc is read only once" in usage.stderr
 
 
 def test_quality_of_jpeg_and_stripping(coded: Path, tmp_path: Path, vrcodec: RunVrcodec) -> None:

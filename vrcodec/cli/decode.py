@@ -91,8 +91,6 @@ def _run(
     from vrcodec.batch.jobs import Decoding
     from vrcodec.batch.listing import CODED
 
-    if settings.format == SAME and "-" in sources and out and inputs.names_folder(out):
-        raise click.UsageError("--format same takes no name from stdin: name a file after -o")
     kinds = inputs.Names(CODED, _suffix_of(settings), aside=".decoded")
     plan = inputs.plan(sources, out, kinds, options.include, options.exclude)
 
@@ -109,6 +107,10 @@ def _suffix_of(settings: DecodeSettings) -> SuffixOf:
     from vrcodec.bitstream.container import PEEK_BYTES, peek
 
     def same(source: str) -> Suffix:
+        if source == storage.STDIO or storage.is_special(source):
+            raise click.UsageError(
+                f"--format same: {storage.shown(source)} is read only once, so name a file after -o"
+            )
         try:
             format = settings.format_of(*peek(storage.head(source, PEEK_BYTES)))
         except VrcodecError:  # which its own line will tell, when it is its turn

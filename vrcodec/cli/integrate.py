@@ -75,8 +75,9 @@ def _group() -> click.Group:
 
 
 def _program() -> list[str]:
-    """What runs this program, whatever the PATH of a desktop is."""
-    script = shutil.which("vrcodec", path=str(Path(sys.argv[0]).parent)) or shutil.which("vrcodec")
+    """What runs this very program, whatever the PATH of a desktop is."""
+    beside = os.pathsep.join(str(Path(name).parent) for name in (sys.argv[0], sys.executable))
+    script = shutil.which("vrcodec", path=beside)
     return [os.path.abspath(script)] if script else [sys.executable, "-m", "vrcodec"]
 
 
