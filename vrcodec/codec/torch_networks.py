@@ -24,6 +24,9 @@ from vrcodec.model.shapes import checked
 from vrcodec.model.small_synthesis import SmallSynthesis
 from vrcodec.model.weights_file import Weights
 
+BATCH_PIXELS = 1 << 20
+"""Pixels that a GPU computes at a time."""
+
 
 class TorchNetworks:
     """`Networks` of a weights file.
@@ -60,6 +63,13 @@ class TorchNetworks:
         tensors = checked(weights.tensors, weights.config)
         self._small = functools.cache(functools.partial(SmallSynthesis, tensors, weights.config))
         self._small_macs = 0.0
+
+    needs_full_batches = True
+
+    @property
+    def batch_pixels(self) -> int:
+        """As many as keep a GPU busy; none on a CPU, where a batch would have to be filled up."""
+        return 0 if self._device.type == "cpu" else BATCH_PIXELS
 
     @property
     def device(self) -> str:
