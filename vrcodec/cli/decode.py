@@ -43,7 +43,7 @@ SCALES = {f"1/{reduce}" if reduce > 1 else "1": reduce for reduce in REDUCTIONS}
 @click.option(
     "--scale",
     type=click.Choice(list(SCALES)),
-    help="Give the picture smaller, for a third of the work.",
+    help="Give the picture smaller, for a third of the network's work.",
 )
 @click.option(
     "--fit",
