@@ -33,7 +33,11 @@ SHORTER = {"3600": "1", "DIR...": "photos --batch 2 --patch 64"}
 """What is put in the place of words in the README's commands."""
 SIZE = (256, 192)
 """Of the picture in the examples."""
-NOT_RUN = {"s3://": "needs a network", "vrcodec train": "tests/test_training.py runs it"}
+NOT_RUN = {
+    "s3://": "needs a network",
+    "vrcodec integrate": "tests/test_desktop.py runs it, elsewhere than in somebody's home",
+    "vrcodec train": "tests/test_training.py runs it",
+}
 
 
 def blocks(document: Path, language: str) -> list[str]:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec import pictures
@@ -191,8 +193,11 @@ class Codec:
             made += self.pipeline.files(part, conditioning, size)
         return [Encoded(data, conditioning) for data in made]
 
-    def decode(self, data: FileSource) -> Image.Image:
+    def decode(self, data: FileSource, reduce: int = 1) -> Image.Image:
         """Decompress a .vrc file: its contents, a path, or a binary stream.
+
+        With 2, 4 or 8 as `reduce` the picture comes so many times smaller along each side, its
+        size rounded up, for a part of the work.
 
         Returns:
             A picture of mode L, LA, RGB or RGBA with the kept metadata in `info`.
@@ -201,11 +206,12 @@ class Codec:
             FormatError: not a .vrc file, truncated, corrupt, of an unknown version.
             UnknownWeightsError: made with other weights than these.
             PictureError: more pixels than `max_pixels`.
+            ArgumentError: there is no such `reduce`.
         """
         with naming_source(data):
-            return self.decode_pictures([as_bytes(data)])[0]
+            return self.decode_pictures([as_bytes(data)], reduce)[0]
 
-    def decode_pictures(self, files: Sequence[bytes]) -> list[Image.Image]:
+    def decode_pictures(self, files: Sequence[bytes], reduce: int = 1) -> list[Image.Image]:
         """What `decode` gives of each, `batch_size` of them at a time.
 
         Raises what `decode` raises for any of them, and ValueError if they differ in size or
@@ -217,9 +223,10 @@ class Codec:
             raise ValueError("files of a batch must be of one size and quality")
         images = []
         for part, size in _batches(self, streams, lambda stream: stream.header.grid.size):
-            for stream, pixels in zip(part, self.pipeline.decoded(part, size), strict=False):
+            decoded = self.pipeline.decoded(part, size, reduce)
+            for stream, pixels in zip(part, decoded, strict=False):
                 with stage(WRITE):
-                    images.append(pictures.from_coded(pixels, stream.header.grey, stream.extras))
+                    images.append(_shown(stream, pixels, reduce))
         return images
 
     def summary(self) -> dict[str, Any]:
@@ -244,6 +251,11 @@ def _batches(
 def _size(picture: CodedPicture) -> tuple[int, int]:
     height, width = picture.pixels.shape[:2]
     return width, height
+
+
+def _shown(stream: container.Stream, pixels: NDArray[np.uint8], reduce: int) -> Image.Image:
+    header = stream.header
+    return pictures.from_coded(pixels, header.grey, stream.extras, header.grid.size, reduce)
 
 
 def check_arguments(device: object, threads: object, runtime: object, precision: object) -> None:

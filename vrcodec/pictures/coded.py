@@ -142,13 +142,21 @@ def to_coded(image: Image.Image, strip: bool = False) -> CodedPicture:
     return CodedPicture(pixels, grey, deep, alpha, extras, tuple(lines), kind)
 
 
-def from_coded(pixels: Pixels, grey: bool, extras: Mapping[Extra, bytes]) -> Image.Image:
+def from_coded(
+    pixels: Pixels,
+    grey: bool,
+    extras: Mapping[Extra, bytes],
+    size: tuple[int, int] | None = None,
+    reduce: int = 1,
+) -> Image.Image:
     """The picture that a decoded file shows.
 
     Args:
         pixels: uint8, height x width x 3.
         grey: give a grey picture, of the channels' rounded mean.
         extras: optional sections of the file, not to be trusted.
+        size: width and height of the whole picture, if not those of `pixels`.
+        reduce: how many times smaller along each side `pixels` are.
 
     Returns:
         A picture of mode L, LA, RGB or RGBA; its `info` holds icc_profile, exif, xmp and dpi
@@ -163,7 +171,8 @@ def from_coded(pixels: Pixels, grey: bool, extras: Mapping[Extra, bytes]) -> Ima
     else:
         image = Image.fromarray(np.ascontiguousarray(pixels))
     if Extra.ALPHA in extras:
-        image.putalpha(_unpack_alpha(extras[Extra.ALPHA], image.size))
+        alpha = _unpack_alpha(extras[Extra.ALPHA], size or image.size)
+        image.putalpha(alpha.reduce(reduce) if reduce > 1 else alpha)
     image.info.update(metadata.info_of(extras))
     return image
 
