@@ -156,6 +156,14 @@ def test_an_error_in_a_worker_names_the_file(
         next(iter(loader))
 
 
+def test_folders_of_torchvision_have_labels(folder: Path, tiny_weights: Path) -> None:
+    torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
+    read = functools.partial(vrcodec.decode, weights=tiny_weights, threads=1)
+    labelled = torchvision.datasets.DatasetFolder(str(folder), read, (".vrc",))
+    assert [(image.size, label) for image, label in labelled] == [((72, 56), 0)] * 2
+    assert labelled.classes == ["b"]
+
+
 # webdataset
 
 
