@@ -119,6 +119,7 @@ def encode(
 
 def decode(
     data: FileSource,
+    reduce: int = 1,
     *,
     max_pixels: int | None = None,
     weights: str | os.PathLike[str] | None = None,
@@ -130,6 +131,8 @@ def decode(
 
     Args:
         data: its contents, its path, or a binary stream.
+        reduce: 2, 4 or 8 give the picture so many times smaller along each side, its size
+            rounded up, for a part of the work.
         max_pixels, weights, device, threads, runtime: as for `encode`.
 
     Raises:
@@ -139,7 +142,7 @@ def decode(
         ArgumentError: a value is not one of those there are.
     """
     codec = shared_codec(weights, device, threads, runtime, max_pixels=max_pixels)
-    return codec.decode(data)
+    return codec.decode(data, reduce)
 
 
 def info(data: FileSource) -> dict[str, Any]:
