@@ -121,6 +121,8 @@ with Image.open(target) as image:
 def test_names() -> None:
     assert Image.registered_extensions()[".vrc"] == "VRC"
     assert Image.MIME["VRC"] == "image/x-vrc"
+    desktop = (GOLDEN.parent / "desktop" / "vrcodec.xml").read_text()
+    assert '<mime-type type="image/x-vrc">' in desktop and 'pattern="*.vrc"' in desktop
     with Image.open(PHOTO) as image:
         assert (image.format, image.format_description) == ("VRC", "vrcodec picture")
         assert image.get_format_mimetype() == "image/x-vrc"

@@ -76,6 +76,7 @@ def encode(
     quality: float | None = None,
     effort: int = 0,
     *,
+    preset: str | None = None,
     dials: Mapping[str, float] | None = None,
     target: Target | None = None,
     best_effort: bool = False,
@@ -96,6 +97,7 @@ def encode(
             1 to 4); or a picture file: its path, its bytes, or a binary stream.
         quality: 0 (smallest) to 1 (best); by default what the weights say, 0.5.
         effort: 0 (fastest) to 9 (fewest bits at equal quality).
+        preset: instead of a quality: "thumbnail", "web", "photo" or "archive".
         dials: positions of all dials by name, for weights that have more than the quality.
         target: a size or a fidelity instead of a quality.
         best_effort: take the nearest end of the dial where the target cannot be reached.
@@ -112,8 +114,11 @@ def encode(
         TargetError: the target cannot be reached.
         ArgumentError, DialError: a value is not one of those there are.
     """
-    settings = EncodeSettings.of(quality, dials, target, best_effort, effort, strip)
+    from vrcodec.codec.presets import chosen_quality
+
     codec = shared_codec(weights, device, threads, runtime, precision, max_pixels)
+    quality = chosen_quality(quality, preset, weights)
+    settings = EncodeSettings.of(quality, dials, target, best_effort, effort, strip)
     return codec.encode(image, settings)
 
 

@@ -37,7 +37,7 @@ RUNTIME = "auto"
 """What computes: "auto", "onnx" or "torch"."""
 
 _MODEL = ("weights", "device", "threads", "runtime", "precision")
-_SETTINGS = ("quality", "dials", "target", "best_effort", "effort", "strip")
+_SETTINGS = ("target", "best_effort", "effort", "strip")
 _METADATA = {"icc_profile": Extra.ICC, "exif": Extra.EXIF, "xmp": Extra.XMP, "dpi": Extra.DPI}
 _LARGEST = MAX_WIDTH * MAX_HEIGHT
 """Pillow has a limit of its own."""
@@ -111,13 +111,21 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes, stacklevel: int = 3) -> None:
+    from vrcodec.codec.presets import chosen_quality
+
     options = {key: value for key, value in image.encoderinfo.items() if value is not None}
-    model = {"weights": WEIGHTS, "device": DEVICE, "threads": THREADS, "runtime": RUNTIME}
+    model: dict[str, Any] = {
+        "weights": WEIGHTS,
+        "device": DEVICE,
+        "threads": THREADS,
+        "runtime": RUNTIME,
+    }
     with _as_oserror("cannot save as VRC"):
-        codec = shared_codec(**model | _of(options, _MODEL), max_pixels=_LARGEST)
-        settings = EncodeSettings.of(
-            **_of(options, _SETTINGS) | {"dials": _dials(options, codec.dials.names[1:])}
-        )
+        model |= _of(options, _MODEL)
+        codec = shared_codec(**model, max_pixels=_LARGEST)
+        quality = chosen_quality(options.get("quality"), options.get("preset"), model["weights"])
+        dials = _dials(options, codec.dials.names[1:])
+        settings = EncodeSettings.of(quality, dials, **_of(options, _SETTINGS))
         picture = codec.prepared(_with_metadata(image), settings.strip)
         for key, section in _METADATA.items():
             if not image.encoderinfo.get(key, True):

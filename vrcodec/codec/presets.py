@@ -12,10 +12,11 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
-from vrcodec.errors import WeightsError
+from vrcodec.errors import ArgumentError, WeightsError
 from vrcodec.model.identity import default_weights, identify
 
 PRESETS = {"thumbnail": 30.0, "web": 60.0, "photo": 80.0, "archive": 90.0}
@@ -120,6 +121,24 @@ def preset_quality(preset: str, weights: Path | None = None) -> float:
         WeightsError: nothing was measured with these.
     """
     return measured_qualities(weights).preset(preset).quality
+
+
+def chosen_quality(
+    quality: float | None, preset: str | None, weights: str | os.PathLike[str] | None = None
+) -> float | None:
+    """The quality that a caller says, as such or by a preset; None for neither.
+
+    Raises:
+        ArgumentError: both are said, or there is no such preset.
+        WeightsError: nothing was measured with these weights.
+    """
+    if preset is None:
+        return quality
+    if quality is not None:
+        raise ArgumentError("a quality and a preset exclude each other")
+    if preset not in PRESETS:
+        raise ArgumentError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+    return preset_quality(preset, Path(weights) if weights is not None else None)
 
 
 def _look(raw: dict[str, Any]) -> Look:
