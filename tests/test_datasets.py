@@ -81,6 +81,8 @@ def test_pictures_or_what_a_transform_makes_of_them(folder: Path, tiny_weights: 
     assert isinstance(image, Image.Image) and image.size == (72, 56)
     small = VrcFolder(str(folder), half, weights=tiny_weights)[0]
     assert small.shape == (3, 28, 36) and small.max() <= 1
+    smaller = VrcFolder(folder, reduce=4, weights=tiny_weights)[0]
+    assert smaller.shape == (3, 14, 18)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
