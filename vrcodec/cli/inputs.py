@@ -166,9 +166,17 @@ def _spare_inputs(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
     kept, failures = [], []
     for task in tasks:
         own = None if task.target == "-" else storage.identity(task.target)
-        if own in inputs or (task.target in names and task.target != "-"):
-            name = storage.unsecret(task.target)
-            failures.append(f"{name}: is an input, and would be replaced")
+        is_missing = task.target == task.source and own is None and not storage.is_url(task.source)
+        if own in inputs or (task.target in names and task.target != "-" and not is_missing):
+            failures.append(f"{storage.unsecret(task.target)}: is {_spared(task)}")
         else:
             kept.append(task)
     return kept, failures
+
+
+def _spared(task: Task) -> str:
+    """What an input is that would be replaced by its own result or by another's."""
+    suffix = os.path.splitext(task.source)[1].lower()
+    if task.target == task.source and suffix in listing.CODED:
+        return "a .vrc file already"
+    return "an input, and would be replaced"

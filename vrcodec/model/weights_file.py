@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
 from vrcodec.conditional.dials import ANCHORS
-from vrcodec.errors import UnknownWeightsError, WeightsError
+from vrcodec.errors import ArgumentError, UnknownWeightsError, WeightsError
 from vrcodec.files import write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
 from vrcodec.model.identity import ID_DIGITS as ID_DIGITS
@@ -64,6 +65,20 @@ class Weights:
     z_tables: TableSet
     y_tables: TableSet
     id: str
+
+
+def chosen_weights(weights: object = None) -> Path:
+    """The weights file that a caller names, or the released one.
+
+    Raises:
+        ArgumentError: it is no path.
+        WeightsError: there are no released ones.
+    """
+    if weights is None:
+        return default_weights()
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ArgumentError(f"weights are the path of a file, not a {type(weights).__name__}")
+    return Path(weights)
 
 
 def load_weights(path: Path) -> Weights:

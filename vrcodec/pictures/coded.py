@@ -18,7 +18,6 @@ from PIL import Image, PngImagePlugin
 from vrcodec.bitstream.container import Extra, SourceKind
 from vrcodec.errors import CorruptError, PictureError
 from vrcodec.pictures import colour, metadata, reading, samples, source
-from vrcodec.pictures.exif import PREFIX
 from vrcodec.pictures.reading import MAX_PIXELS, open_picture, pillow_errors
 from vrcodec.pictures.samples import Pixels
 
@@ -174,14 +173,7 @@ def from_coded(
     if Extra.ALPHA in extras:
         alpha = _unpack_alpha(extras[Extra.ALPHA], size or image.size)
         image.putalpha(alpha.reduce(reduce) if reduce > 1 else alpha)
-    if Extra.ICC in extras:
-        image.info["icc_profile"] = extras[Extra.ICC]
-    if Extra.EXIF in extras:
-        image.info["exif"] = PREFIX + extras[Extra.EXIF]
-    if Extra.XMP in extras:
-        image.info["xmp"] = extras[Extra.XMP]
-    if Extra.DPI in extras:
-        image.info["dpi"] = metadata.dpi_of(extras[Extra.DPI])
+    image.info.update(metadata.info_of(extras))
     return image
 
 
