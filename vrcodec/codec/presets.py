@@ -50,11 +50,13 @@ class Qualities:
         weights: id.
         pictures: what on, in words.
         looks: by rising quality, two or more.
+        measured: on which day.
     """
 
     weights: str
     pictures: str
     looks: tuple[Look, ...]
+    measured: str = ""
 
     def at(self, quality: float) -> Look:
         """What a quality looks like, between its neighbours if it was not measured."""
@@ -109,7 +111,8 @@ def read_qualities(path: Path) -> Qualities:
         for field in ("quality", "ssimulacra2"):
             if not _is_rising([getattr(look, field) for look in looks]):
                 raise ValueError("no dial")
-        return Qualities(str(found["weights"]), str(found["pictures"]), looks)
+        day = str(found.get("measured", ""))
+        return Qualities(str(found["weights"]), str(found["pictures"]), looks, day)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: no table of measured qualities") from error
 
