@@ -145,10 +145,10 @@ def info(data: FileSource) -> dict[str, Any]:
         FormatError: it is not a sound .vrc file.
         ArgumentError: it is nothing that could be a file.
     """
-    from vrcodec.bitstream.container import describe
+    from vrcodec.bitstream.container import MAGIC, describe
     from vrcodec.codec.sources import as_bytes
 
-    return describe(as_bytes(data))
+    return describe(as_bytes(data, MAGIC))
 
 
 class _Loading:

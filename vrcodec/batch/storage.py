@@ -16,18 +16,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vrcodec import files
-from vrcodec.errors import NotVrcError, VrcodecError, naming, os_error_text
+from vrcodec.errors import NotVrcError, VrcodecError, naming, one_line
 from vrcodec.text import masked, masked_url
 
 STDIO = "-"
 """Stands for stdin as a source, and for stdout as a target."""
 LARGE = 16 << 20
 """A local file of more bytes is not read before somebody has looked at its beginning."""
-MAX_STREAM = 1 << 30
-"""Bytes that are read from a pipe, whose length nobody knows."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NOT_IN_NAMES = re.compile(r"[\0\\:]" if os.name == "nt" else r"\0")
-_PIECE = 1 << 20
+_WEB = {"http", "https"}
 
 
 def is_url(name: str) -> bool:
@@ -84,14 +82,16 @@ def read(name: str, begins: bytes = b"") -> bytes:
     """
     if name == STDIO:
         with naming("stdin"):
-            return _read_stream(_stdin(), begins)
+            return files.read_stream(_stdin(), begins)
     if not is_url(name):
-        with naming(name), open(name, "rb") as file:
-            return _read_stream(file, begins)
+        return files.read_bytes(Path(name), begins)
     with _named(name):
         system, path = _locate(name)
-        data: bytes = system.cat_file(path)
-        return data
+        if not _WEB.intersection(_protocols(system)):
+            data: bytes = system.cat_file(path)
+            return data
+        with system.open(path, "rb", block_size=0) as file:  # one request, and no more than wanted
+            return files.read_stream(file, begins)
 
 
 def read_or_name(name: str) -> bytes | Path:
@@ -259,7 +259,7 @@ def walk(
         return
 
     def fail(error: OSError) -> None:
-        line = f"{error.filename}: {os_error_text(error)}"
+        line = one_line(error)
         if error.filename == folder:
             raise VrcodecError(line) from error
         refused.append((os.path.relpath(error.filename, folder), line))
@@ -322,23 +322,6 @@ def _stdin() -> BinaryIO:
     if sys.stdin is None:
         raise VrcodecError("is closed")
     return sys.stdin.buffer
-
-
-def _read_stream(file: BinaryIO, begins: bytes) -> bytes:
-    """A stream to its end; a pipe or device not beyond all bounds."""
-    head = file.read(len(begins))
-    if head != begins:
-        raise NotVrcError("not a .vrc file")
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return head + file.read()
-    pieces = [head]
-    length = 0
-    while piece := file.read(_PIECE):
-        pieces.append(piece)
-        length += len(piece)
-        if length > MAX_STREAM:
-            raise VrcodecError(f"more than {MAX_STREAM >> 30} GiB from a pipe or device")
-    return b"".join(pieces)
 
 
 def _write_stdout(data: bytes) -> None:

@@ -190,7 +190,7 @@ class Codec:
             UnknownWeightsError: made with other weights than these.
             PictureError: more pixels than `max_pixels`.
         """
-        return self.decode_pictures([as_bytes(data)])[0]
+        return self.decode_pictures([as_bytes(data, container.MAGIC)])[0]
 
     def decode_pictures(self, files: Sequence[bytes]) -> list[Image.Image]:
         """What `decode` gives of each, `batch_size` of them at a time.
@@ -199,7 +199,7 @@ class Codec:
         conditioning.
         """
         with stage(READ):
-            streams = [container.unpack(as_bytes(data)) for data in files]
+            streams = [container.unpack(as_bytes(data, container.MAGIC)) for data in files]
         if len({(s.header.grid, s.header.conditioning) for s in streams}) > 1:
             raise ValueError("files of a batch must be of one size and quality")
         images = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +14,7 @@ from PIL import Image
 
 from vrcodec import pictures
 from vrcodec.errors import ArgumentError
-from vrcodec.files import read_bytes
+from vrcodec.files import read_bytes, read_stream
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A file: its path, its bytes, or a binary stream."""
@@ -21,23 +23,28 @@ PictureSource = Image.Image | NDArray[np.uint8] | FileSource
 _NAMED = "the bytes"
 
 
-def as_bytes(source: FileSource) -> bytes:
+def as_bytes(source: FileSource, begins: bytes = b"") -> bytes:
     """The contents of a file.
+
+    Args:
+        source: path, bytes or stream.
+        begins: what a path or stream has to begin with; no more is read where it does not.
 
     Raises:
         ArgumentError: the source is of no kind that could be one.
+        NotVrcError: it begins otherwise.
         VrcodecError: it cannot be read.
     """
     if isinstance(source, (str, os.PathLike)):
-        return read_bytes(Path(source))
+        return read_bytes(Path(source), begins)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
-    data = source.read() if hasattr(source, "read") else None
-    if not isinstance(data, bytes):
-        raise ArgumentError(
-            f"{_kind(source)} is no file: pass a path, bytes, or a file opened with 'rb'"
-        )
-    return data
+    if hasattr(source, "read") and not isinstance(source, io.TextIOBase):
+        with contextlib.suppress(TypeError):  # it gives something else than bytes
+            return read_stream(source, begins)
+    raise ArgumentError(
+        f"{_kind(source)} is no file: pass a path, bytes, or a file opened with 'rb'"
+    )
 
 
 def as_picture(source: PictureSource, max_pixels: int) -> Image.Image:

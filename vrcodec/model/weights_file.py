@@ -29,9 +29,10 @@ from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
 from vrcodec.conditional.dials import ANCHORS
-from vrcodec.errors import UnknownWeightsError, WeightsError
-from vrcodec.files import os_error_text, write_atomically
+from vrcodec.errors import UnknownWeightsError, WeightsError, reason
+from vrcodec.files import write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
+from vrcodec.text import printable
 
 ID_DIGITS = 16
 """64 bits of the hash, as hexadecimal digits."""
@@ -168,10 +169,8 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except OSError as error:
-        raise WeightsError(f"{path}: not a weights file: {os_error_text(error)}") from error
-    except (SafetensorError, ValueError) as error:
-        text = "".join(c if c.isprintable() else "?" for c in str(error)[:200])
+    except (OSError, SafetensorError, ValueError) as error:
+        text = printable(reason(error)[:200])
         raise WeightsError(f"{path}: not a weights file: {text}") from error
 
 

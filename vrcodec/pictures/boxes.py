@@ -10,13 +10,17 @@ import struct
 from collections.abc import Iterator
 
 from vrcodec.errors import PictureError
+from vrcodec.pictures import av1
 from vrcodec.pictures.containers import MAX_METADATA, Found
 
 _FULL_BOX = 4
 _MAX_BOXES = 10_000
+_SEQUENCE = 200
+"""Bytes at the beginning of an AV1 stream in which its sequence header is."""
 _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_UUID = b"JpgTiffExif->JP2"
 _SIZ = b"\xff\x4f\xff\x51"
+_SOT, _EOC, _SOT_LENGTH = b"\xff\x90", b"\xff\xd9", 12
 _JP2_SPACES = {12, 16, 17, 18}
 """Enumerated colour spaces that are read right: CMYK, sRGB, grey, sYCC."""
 
@@ -53,7 +57,11 @@ def _inside(data: bytes, kinds: tuple[bytes, ...], start: int, end: int) -> Box 
 
 
 def heif(data: bytes) -> Found:
-    """Colour, depth and metadata of an AVIF or HEIC file; the clean file shows no EXIF item."""
+    """Colour, depth and metadata of an AVIF or HEIC file; the clean file shows no EXIF item.
+
+    Raises:
+        PictureError: a picture in it is of another size than declared.
+    """
     found = Found()
     try:
         meta = _inside(data, (b"meta",), 0, len(data))
@@ -70,17 +78,20 @@ def _heif_properties(data: bytes, meta: Box, found: Found) -> None:
     container = _inside(data, (b"iprp", b"ipco"), meta[1], meta[2])
     if container is None:
         return
-    own = _primary_properties(data, meta)
+    own, size = _primary_properties(data, meta), None
     for number, (kind, start, end) in enumerate(boxes(data, container[1], container[2]), 1):
         if kind == b"av1C" and end - start >= 3 and found.bits is None and data[start + 2] & 0x40:
             found.bits = 12 if data[start + 2] & 0x20 else 10
         if own and number not in own:
             continue
+        if kind == b"ispe" and end - start >= _FULL_BOX + 8:
+            size = struct.unpack_from(">II", data, start + _FULL_BOX)
         if kind == b"colr" and data[start : start + 4] == b"nclx":
             primaries, transfer = struct.unpack_from(">HH", data, start + 4)
             found.cicp = found.cicp or (primaries, transfer)
         elif kind == b"colr" and data[start : start + 4] in {b"prof", b"rICC"}:
             found.icc = found.icc or data[start + 4 : end]
+    found.size = size
 
 
 def _primary_properties(data: bytes, meta: Box) -> set[int]:
@@ -122,6 +133,8 @@ def _heif_items(data: bytes, meta: Box, found: Found) -> bytes | None:
         at = first + _FULL_BOX + (4 if version == 3 else 2)
         (item,) = struct.unpack_from(">I" if version == 3 else ">H", data, first + _FULL_BOX)
         name = data[at + 2 : at + 6]
+        if name == b"av01":
+            _check_frame(data, meta, item, found)
         if kind != b"infe" or version < 2:
             continue
         if name == b"Exif":
@@ -134,10 +147,19 @@ def _heif_items(data: bytes, meta: Box, found: Found) -> bytes | None:
     return bytes(clean)
 
 
-def _item(data: bytes, meta: Box, wanted: int) -> bytes:
-    """The contents of an item, from wherever its extents lie."""
+def _check_frame(data: bytes, meta: Box, item: int, found: Found) -> None:
+    """Raise PictureError for a picture larger than the file says: libavif would scale it down."""
+    size = av1.frame_size(_item(data, meta, item, _SEQUENCE))
+    if size and found.size and (size[0] > found.size[0] or size[1] > found.size[1]):
+        raise PictureError(f"damaged AVIF: a picture of {size[0]}x{size[1]} inside another size")
+
+
+def _item(data: bytes, meta: Box, wanted: int, most: int | None = None) -> bytes:
+    """The contents of an item, or the first bytes of them, from wherever its extents lie."""
     for item in _locations(data, meta):
         if item.number == wanted:
+            if most:
+                item.extents = [(start, min(most, size)) for start, size in item.extents[:1]]
             stored = _inside(data, (b"idat",), meta[1], meta[2]) if item.inside else None
             shift = stored[1] if stored else 0
             if sum(length for _, length in item.extents) > MAX_METADATA:
@@ -206,6 +228,7 @@ def jpeg2000(data: bytes) -> Found:
                 elif kind == b"jp2c":
                     stream = stream or start
         _components(data, stream, found)
+        _check_tiles(data, stream)
     except (struct.error, IndexError):
         raise PictureError("damaged JPEG 2000 header") from None
     return found
@@ -214,7 +237,10 @@ def jpeg2000(data: bytes) -> Found:
 def _jp2_header(data: bytes, start: int, end: int, found: Found) -> None:
     method = None
     for kind, first, last in boxes(data, start, end):
-        if kind == b"colr" and method is None:
+        if kind == b"ihdr":
+            height, width = struct.unpack_from(">II", data, first)
+            found.size = width, height
+        elif kind == b"colr" and method is None:
             method = data[first]
             if method == 1:
                 (space,) = struct.unpack_from(">I", data, first + 3)
@@ -239,9 +265,13 @@ def _channels(data: bytes, start: int) -> None:
 
 
 def _components(data: bytes, stream: int, found: Found) -> None:
-    """Precision and sign of the components, from the codestream's SIZ segment (annex A.5.1)."""
+    """Size, precision and sign of the components, from the segment SIZ (annex A.5.1)."""
     if data[stream : stream + 4] != _SIZ:
         raise PictureError("JPEG 2000 without a codestream")
+    right, bottom, left, top = struct.unpack_from(">IIII", data, stream + 8)
+    if found.size not in {None, (right - left, bottom - top)}:
+        raise PictureError("damaged JPEG 2000: two sizes")
+    found.size = right - left, bottom - top
     (count,) = struct.unpack_from(">H", data, stream + 4 + 36)
     depths = {data[stream + 4 + 38 + 3 * number] for number in range(count)}
     if len(depths) != 1:
@@ -252,6 +282,25 @@ def _components(data: bytes, stream: int, found: Found) -> None:
     found.bits = (depth & 0x7F) + 1
     if not 8 <= found.bits <= 16:
         raise PictureError(f"JPEG 2000 of {found.bits} bits per sample is not supported")
+
+
+def _check_tiles(data: bytes, stream: int) -> None:
+    """Raise PictureError unless there is a part of every tile, and each is whole (annex A.4)."""
+    right, bottom, _, _, across, down, left, top = struct.unpack_from(">8I", data, stream + 8)
+    if not across or not down:
+        raise PictureError("damaged JPEG 2000: tiles without a size")
+    wanted = -(-(right - left) // across) * -(-(bottom - top) // down)
+    at, seen = stream + 2, set[int]()
+    while data[at : at + 2] not in {_SOT, _EOC, b""}:
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    while data[at : at + 2] == _SOT:
+        tile, length = struct.unpack_from(">HI", data, at + 4)
+        seen.add(tile)
+        at = at + length if length else len(data)
+        if at > len(data) or 0 < length < _SOT_LENGTH:
+            raise PictureError("damaged JPEG 2000: image file is truncated")
+    if len(seen) != wanted:
+        raise PictureError(f"damaged JPEG 2000: {len(seen)} of {wanted} tiles are there")
 
 
 def jxl(data: bytes) -> Found:
