@@ -108,6 +108,7 @@ def test_what_is_no_file_is_said(wrong: Any, tiny_weights: Path) -> None:
             function(wrong)
 
 
+@pytest.mark.slow
 def test_every_setting_is_a_keyword(tiny_weights: Path) -> None:
     limit = Target(Measure.SIZE, 900)
     data = vrcodec.encode(

@@ -45,6 +45,7 @@ def odd_pictures() -> dict[str, Image.Image]:
     }
 
 
+@pytest.mark.slow
 def test_size_and_quality_grow_with_the_dial(codec: Codec) -> None:
     source = np.asarray(photo())
     sizes, qualities = [], []

@@ -146,6 +146,7 @@ def workers_codec(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     worker._load.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workers_codec")
 def test_workers_make_the_same_files_in_any_company(
     tmp_path: Path, settings: RunSettings, job: Encoding

@@ -154,6 +154,7 @@ def test_hostile_texts(text: str, message: str) -> None:
     assert str(caught.value).isprintable() and len(str(caught.value)) < 300
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.recursive(

@@ -109,6 +109,7 @@ def test_networks_agree(weights: Weights) -> None:
         assert differing(*indexes) == 0
 
 
+@pytest.mark.slow
 def test_parameters_and_cost_agree(weights: Weights) -> None:
     ours, theirs = OnnxNetworks(weights, 1), TorchNetworks(weights, "cpu", threads=1)
     assert ours.parameters == theirs.parameters

@@ -89,6 +89,7 @@ def tiff_files(draw: st.DrawFn) -> tuple[bytes, dict[str, Any], NDArray[Any]]:
     return buffer.getvalue(), options | {"dtype": dtype, "extra": extra}, values
 
 
+@pytest.mark.slow
 @MANY
 @given(tiff_files())
 def test_tiff_is_read_as_tifffile_reads_it_or_refused(

@@ -62,6 +62,7 @@ def check_file(data: bytes, codecs: Codecs) -> None:
     assert np.mean(a != b) < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 def test_each_reads_what_the_other_wrote(size: tuple[int, int], mode: str, codecs: Codecs) -> None:
@@ -85,6 +86,7 @@ def test_noise_and_checkerboards(codecs: Codecs) -> None:
             check_file(codec.encode(Image.fromarray(pixels), 0.8), codecs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(700, 430), (131, 900)])
 def test_tiles_change_nothing(size: tuple[int, int], tiny_weights: Path) -> None:
     codecs = {side: Codec(tiny_weights, tile=side, runtime=ONNX) for side in (8, 20, 96)}
@@ -196,6 +198,7 @@ def _coded_in_child(arguments: tuple[str, bytes]) -> bytes:
     return Codec(weights, runtime=ONNX).decode(data).tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_workers_code(method: str, tiny_weights: Path, onnx_codec: Codec) -> None:
     if method not in multiprocessing.get_all_start_methods():

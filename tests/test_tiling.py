@@ -212,6 +212,7 @@ def test_restack() -> None:
     assert counts == [1, 2, 2, 5, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quality", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("side", [8, 16])
 def test_tiled_equals_untiled(codecs: dict[int, Codec], side: int, quality: float) -> None:

@@ -119,6 +119,7 @@ def test_training_lowers_the_rate_and_leaves_usable_weights(tmp_path: Path) -> N
     assert json.loads((run / "record.json").read_text())["patches"] == 496
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -212,6 +213,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_tables_of_a_twin_are_counted_at_its_quality(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,6 +248,7 @@ def fresh(store: PictureStore) -> TrainingState[CompressionModel]:
     return new_state(RateDistortion(TINY, store, OPTIONS), OPTIONS, CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_an_interrupted_run_goes_on_bit_for_bit(
     optimizer: str,
@@ -373,6 +376,7 @@ def test_final_phase_sees_the_integers_of_the_scale_path(
 
 def test_losses_weigh_what_they_say(store: PictureStore) -> None:
     """Of two errors of the same MSE, MS-SSIM minds one more; on the dial it does as it is told."""
+    pytest.importorskip("pytorch_msssim")
     x = 0.5 + 0.2 * torch.sin(torch.arange(192) / 9).expand(1, 3, 192, 192)
     rows = torch.arange(192) // 16 % 2
     errors = {
@@ -398,12 +402,13 @@ def test_losses_weigh_what_they_say(store: PictureStore) -> None:
     assert loss("mse", "fine", 0.5) == pytest.approx(expected, rel=1e-3)
     gap = loss("ms-ssim", "blocks", 0.1) - loss("ms-ssim", "fine", 0.1)
     assert abs(gap) > 0.01
-    for position, share in ((0.0, 0.01), (0.5, 0.5), (1.0, 0.99)):
+    for position, share in ((0.0, 0.0), (0.25, 1 / 11), (0.5, 0.5), (1.0, 0.99)):
         found = loss("tune", "blocks", 0.1, position) - loss("tune", "fine", 0.1, position)
-        assert found == pytest.approx(share * gap, rel=0.02)
+        assert found == pytest.approx(share * gap, rel=0.02, abs=1e-4)
 
 
 def test_impossible_losses_are_refused(store: PictureStore) -> None:
+    pytest.importorskip("pytorch_msssim")
     two = with_tune(TINY, TUNE_RANGE)
     for kind, config, patch in (("tune", TINY, 256), ("mse", two, 256), ("ms-ssim", TINY, 128)):
         with pytest.raises(VrcodecError, match=f"loss {kind} needs"):
@@ -565,6 +570,7 @@ def test_augmentation_makes_grey_and_reduced_crops(store: PictureStore) -> None:
     assert float(reduced.min()) >= 0 and float(reduced.max()) <= 1
 
 
+@pytest.mark.slow
 def test_training_and_validation_need_no_coder(
     photographs: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_rows_are_written_by_time_too(tmp_path: Path) -> None:
         assert len(list(csv.DictReader(log))) == 40
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_its_time_is_over(tmp_path: Path) -> None:
     """The seconds before the loop count, and those of earlier parts."""
     import time
@@ -272,6 +273,7 @@ def earlier_layout(path: Path, objective: RateDistortion, optimizer: str) -> dic
     return parts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_checkpoints_without_options_go_on(
     optimizer: str, store: PictureStore, tiny: CompressionModel, tmp_path: Path
@@ -324,6 +326,7 @@ def damaged(parts: dict[str, Any]) -> dict[str, Any]:
     return wrong
 
 
+@pytest.mark.slow
 def test_hostile_checkpoints_are_refused_in_one_line(
     store: PictureStore, tiny: CompressionModel, tmp_path: Path
 ) -> None:
@@ -446,6 +449,7 @@ def as_tensor(picture: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 255
 
 
+@pytest.mark.slow
 def test_the_xyb_error_is_that_of_ssimulacra2(pictures: Path) -> None:
     """At sides of 256 or more; below that, the metric applies its weights to other scales."""
     pytest.importorskip("ssimulacra2")

@@ -289,6 +289,7 @@ def mutations(draw: st.DrawFn) -> bytes:
     return crafted(changes)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=60,
     deadline=None,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,9 @@ class IntegerScalePath:
         return named
 
     @staticmethod
-    def layers_of(tensors: Mapping[str, NDArray], config: ModelConfig) -> list[FixedPointLayer]:
+    def layers_of(
+        tensors: Mapping[str, NDArray[Any]], config: ModelConfig
+    ) -> list[FixedPointLayer]:
         """Inverse of `tensors`. Raises WeightsError on missing parts or wrong shapes."""
         layers = []
         for i, ((inputs, outputs), k) in enumerate(zip(layer_widths(config), KERNELS, strict=True)):
@@ -116,7 +119,7 @@ class IntegerScalePath:
             if float((reach + bias).max()) + (1 << 32) >= EXACT:
                 raise WeightsError(f"scale path: layer {i} could exceed 2^53")
 
-    def indexes(self, z: NDArray[np.integer], conditioning: Conditioning) -> NDArray[np.uint8]:
+    def indexes(self, z: NDArray[np.integer[Any]], conditioning: Conditioning) -> NDArray[np.uint8]:
         """Scale index of every symbol of y.
 
         Args:
@@ -128,7 +131,9 @@ class IntegerScalePath:
         """
         return self.indexes_of(self.features(z, conditioning), conditioning)
 
-    def features(self, z: NDArray[np.integer], conditioning: Conditioning) -> NDArray[np.float64]:
+    def features(
+        self, z: NDArray[np.integer[Any]], conditioning: Conditioning
+    ) -> NDArray[np.float64]:
         """All layers but the last: integers (hyper_width, 4h, 4w)."""
         a = z.astype(np.float64).clip(-HYPER_MAX, HYPER_MAX) * 2**ACTIVATION_BITS
         for layer, shuffled in zip(self.layers[:-1], SHUFFLE, strict=False):

@@ -66,7 +66,7 @@ class Weights:
     """A weights file, read and checked as far as that goes without torch."""
 
     config: ModelConfig
-    tensors: Mapping[str, NDArray]
+    tensors: Mapping[str, NDArray[Any]]
     z_tables: TableSet
     y_tables: TableSet
     id: str
@@ -102,7 +102,7 @@ def load_weights(path: Path) -> Weights:
         return Weights(config, tensors, z_tables, y_tables, content_id(config_text, tensors))
 
 
-def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray]) -> str:
+def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[Any]]) -> str:
     """Write a weights file, all of it or nothing; returns its id.
 
     Raises:
@@ -115,7 +115,7 @@ def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray]
     return content_id(config_text, contiguous)
 
 
-def content_id(config: str, tensors: Mapping[str, NDArray]) -> str:
+def content_id(config: str, tensors: Mapping[str, NDArray[Any]]) -> str:
     """ID_DIGITS hex digits that name weights with this configuration (JSON as stored)."""
     spelled = {dtype: name for name, dtype in _DTYPES.items()}
     digest = hashlib.sha256()
@@ -193,7 +193,7 @@ def _check_file(facts: os.stat_result) -> None:
         raise WeightsError("too large for a weights file")
 
 
-def _parse(data: bytes) -> tuple[str, dict[str, NDArray]]:
+def _parse(data: bytes) -> tuple[str, dict[str, NDArray[Any]]]:
     """The configuration as text, and the tensors, of a safetensors file."""
     length = int.from_bytes(data[:8], "little")
     if length > MAX_HEADER_BYTES:
@@ -211,7 +211,7 @@ def _parse(data: bytes) -> tuple[str, dict[str, NDArray]]:
     return metadata.get("config", ""), tensors
 
 
-def _check_values(name: str, tensor: NDArray) -> None:
+def _check_values(name: str, tensor: NDArray[Any]) -> None:
     """Raise WeightsError for numbers that no training ends with, and arithmetic fails with."""
     if tensor.dtype == _DTYPES["I32"]:
         return
@@ -234,7 +234,7 @@ def _shown(name: str) -> str:
     return name if name.isprintable() and len(name) < 80 else reprlib.repr(name)
 
 
-def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray]:
+def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray[Any]]:
     """The named arrays of a TableSet, for the weights file; kind is z or y."""
     return {
         f"tables.{kind}.{field.name}": getattr(tables, field.name)
@@ -242,7 +242,7 @@ def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray]:
     }
 
 
-def _table_set(tensors: Mapping[str, NDArray], kind: str) -> TableSet:
+def _table_set(tensors: Mapping[str, NDArray[Any]], kind: str) -> TableSet:
     parts = []
     for field in dataclasses.fields(TableSet):
         part = tensors.get(f"tables.{kind}.{field.name}")
