@@ -100,9 +100,13 @@ def open_report(folder: Path) -> Notebook:
 
 
 def write_file(folder: Path, name: str, data: str | bytes) -> None:
-    """Write one of the report's own files, whole or not at all. Raises VrcodecError."""
+    """Write one of the report's own files, whole or not at all, and through no link.
+
+    Raises:
+        VrcodecError: it cannot be written.
+    """
     raw = data.encode() if isinstance(data, str) else data
-    write_atomically(folder / name, raw, overwrite=True)
+    write_atomically(folder / name, raw, overwrite=True, below=folder)
 
 
 def write_data(folder: Path, evaluation: Evaluation, comparisons: Sequence[Comparison]) -> None:

@@ -31,6 +31,7 @@ _ADAM7 = (
 )
 _NETPBM = re.compile(rb"P[1-6f](?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]{1,30}){2,3}(?=\s|#|$)")
 _MOST_NETPBM = 1 << 16
+_SGI_HEAD = 512
 _NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _INFLATE_STEP = 1 << 20
 _MOST_INFLATED = 1032
@@ -251,6 +252,33 @@ def check_netpbm(stream: BinaryIO) -> None:
     stream.seek(0)
     if not _NETPBM.match(stream.read(_MOST_NETPBM)):
         raise PictureError("Netpbm header that is damaged, or long")
+
+
+def sgi(data: bytes) -> Found:
+    """An SGI file, whose packed rows are to be checked."""
+    return Found(check=lambda: _check_sgi_rows(data))
+
+
+def _check_sgi_rows(data: bytes) -> None:
+    """Raise PictureError for a row that is too short: Pillow leaves the rest as it was before."""
+    packed, unit, _, width, height, channels = struct.unpack_from(">BBHHHH", data, 2)
+    rows = height * channels
+    if not packed or len(data) < _SGI_HEAD + 8 * rows:
+        return
+    places = struct.unpack_from(f">{rows}I", data, _SGI_HEAD)
+    lengths = struct.unpack_from(f">{rows}I", data, _SGI_HEAD + 4 * rows)
+    for place, length in set(zip(places, lengths, strict=True)):
+        if _sgi_samples(data[place : place + length], unit) < width:
+            raise PictureError("damaged SGI: a row is too short")
+
+
+def _sgi_samples(row: bytes, unit: int) -> int:
+    """Samples in a packed row: runs and copies, each with its count in seven bits."""
+    at, found = unit - 1, 0
+    while at < len(row) and (count := row[at] & 127):
+        found += count
+        at += unit * (1 + (count if row[at] & 128 else 1))
+    return found
 
 
 def webp(data: bytes) -> Found:

@@ -25,7 +25,7 @@ from PIL import _imaging as _core
 
 from vrcodec.errors import PictureError, reason
 from vrcodec.files import read_stream
-from vrcodec.pictures import containers, exif, jpeg, source, tiff
+from vrcodec.pictures import containers, exif, fax, jpeg, source, tiff
 from vrcodec.pictures.containers import Found
 from vrcodec.pictures.formats import Format, by_head, refusal
 
@@ -33,7 +33,7 @@ MAX_PIXELS = 200_000_000
 """Largest picture, width x height, that is opened or decoded unless the caller says otherwise."""
 
 _HEAD = 32
-_WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL"}
+_WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL", "SGI"}
 """Formats whose files are read at once; the others are read where they lie."""
 _LARGE = 16_000_000
 _USUAL_TILE = 1 << 22
@@ -110,6 +110,8 @@ def load(image: Image.Image) -> Image.Image:
         image.load()
     if scan is not None and found.clean and not image.decoderconfig:
         _check_scan(found.clean, scan, image)
+    elif facts.samples:
+        _check_pieces(data, facts.samples, image)
     result = image.copy()
     result.format = image.format
     if found.exif and (image.format == "TIFF" or "exif" in image.info):
@@ -278,6 +280,10 @@ def _keep_metadata(image: Image.Image, found: Found) -> None:
 
 def _check_pieces(stream: BinaryIO, samples: tiff.Samples, image: Image.Image) -> None:
     """Raise PictureError for a TIFF file of which some strip or tile is damaged."""
+    if samples.compression in fax.COMPRESSIONS:
+        pixels = 2 * image.width * image.height
+        with _libtiff_heard("TIFF"), _raised_limit(pixels, pixels):
+            fax.check(stream, samples)
     if samples.compression in {8, 32946}:
         tiled = 2 * (image.width + 4096) * (image.height + 4096) * 8
         tiff.check_deflated(stream, samples, tiled * max(1, samples.bits // 8))

@@ -220,6 +220,7 @@ def containing(format: str | None, stream: BinaryIO) -> Found:
         "PNG": containers.png,
         "WEBP": containers.webp,
         "BMP": containers.bmp,
+        "SGI": containers.sgi,
         "AVIF": boxes.heif,
         "HEIF": boxes.heif,
         "JPEG2000": boxes.jpeg2000,

@@ -54,7 +54,11 @@ class Samples:
         icc, xmp: as they stand there.
         compression: its number.
         pieces: where strips or tiles begin, and their bytes.
-        piece: width and height of each.
+        size: width and height of the picture, before it is turned.
+        piece: the same of each strip or tile.
+        tiled: they are tiles.
+        fax_options: T4Options or T6Options.
+        reversed_bits: the lowest bit of a byte comes first.
         jpeg_tables: what the pieces have in common, if they are JPEG.
     """
 
@@ -68,7 +72,11 @@ class Samples:
     xmp: bytes
     compression: int
     pieces: tuple[tuple[int, int], ...]
+    size: tuple[int, int]
     piece: tuple[int, int]
+    tiled: bool
+    fax_options: int
+    reversed_bits: bool
     jpeg_tables: bytes
 
 
@@ -165,7 +173,11 @@ def inspect(stream: BinaryIO) -> Samples:
             xmp=first.get(exif.XMP, (0, b""))[1],
             compression=file.number(first, 259, 1),
             pieces=_pieces(file, first),
+            size=(file.number(first, 256), file.number(first, 257)),
             piece=_piece(file, first),
+            tiled=322 in first,
+            fax_options=file.number(first, 293 if file.number(first, 259) == 4 else 292),
+            reversed_bits=file.number(first, 266, 1) == 2,
             jpeg_tables=first.get(347, (0, b""))[1],
         )
     except (struct.error, IndexError, OverflowError, ValueError):

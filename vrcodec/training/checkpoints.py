@@ -145,7 +145,7 @@ def write_output(path: Path, data: bytes) -> None:
     """Write or replace a file of the run's own folder, never through a link."""
     if path.is_symlink():
         raise VrcodecError(f"{path}: is a link, and would be written through")
-    write_atomically(path, data, overwrite=True)
+    write_atomically(path, data, overwrite=True, below=path.parent)
 
 
 def read(path: Path) -> Checkpoint:
