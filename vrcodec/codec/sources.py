@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +38,7 @@ def as_bytes(source: FileSource, begins: bytes = b"") -> bytes:
         return read_bytes(Path(source), begins)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
-    if hasattr(source, "read") and not isinstance(source, io.TextIOBase):
+    if hasattr(source, "read") and not hasattr(source, "encoding"):  # that of text
         with contextlib.suppress(TypeError):  # it gives something else than bytes
             return read_stream(source, begins)
     raise ArgumentError(

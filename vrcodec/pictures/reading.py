@@ -361,7 +361,7 @@ def _libtiff_heard(format: str | None) -> Iterator[None]:
         return
     with _quiet():
         _heard.modules = modules = set[bytes]()
-        kept = [(setter, setter(_hear)) for setter in _libtiff_setters()]
+        kept = [(setter, setter(_HEAR)) for setter in _libtiff_setters()]
         try:
             yield
         finally:
@@ -375,10 +375,12 @@ def _libtiff_heard(format: str | None) -> Iterator[None]:
 _heard = threading.local()
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p)
 def _hear(module: bytes | None, *_: object) -> None:
     """What libtiff calls instead of printing; the thread that reads learns who has complained."""
     getattr(_heard, "modules", set[bytes]()).add((module or b"")[:3])
+
+
+_HEAR = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p)(_hear)
 
 
 def _libtiff_setters() -> list[Any]:
