@@ -126,7 +126,7 @@ def _heif_items(data: bytes, meta: Box, found: Found) -> bytes | None:
     listing = _inside(data, (b"iinf",), meta[1], meta[2])
     if listing is None:
         return None
-    clean = bytearray(data)
+    clean, places = bytearray(data), _locations(data, meta)
     start = listing[1] + _FULL_BOX + (4 if data[listing[1]] else 2)
     for kind, first, last in boxes(data, start, listing[2]):
         version = data[first]
@@ -134,78 +134,85 @@ def _heif_items(data: bytes, meta: Box, found: Found) -> bytes | None:
         (item,) = struct.unpack_from(">I" if version == 3 else ">H", data, first + _FULL_BOX)
         name = data[at + 2 : at + 6]
         if name == b"av01":
-            _check_frame(data, meta, item, found)
+            _check_frame(_contents(data, meta, places.get(item), _SEQUENCE), found)
         if kind != b"infe" or version < 2:
             continue
         if name == b"Exif":
             clean[at + 2 : at + 6] = b"exiF"
-            body = _item(data, meta, item)
+            body = b"" if found.exif else _contents(data, meta, places.get(item))
             skip = 4 + struct.unpack_from(">I", body)[0] if len(body) >= 4 else 0
-            found.exif = body[skip:]
+            found.exif = found.exif or body[skip:]
         elif name == b"mime" and b"application/rdf+xml" in data[at + 6 : last]:
-            found.xmp = _item(data, meta, item)
+            found.xmp = found.xmp or _contents(data, meta, places.get(item))
     return bytes(clean)
 
 
-def _check_frame(data: bytes, meta: Box, item: int, found: Found) -> None:
+def _check_frame(stream: bytes, found: Found) -> None:
     """Raise PictureError for a picture larger than the file says: libavif would scale it down."""
-    size = av1.frame_size(_item(data, meta, item, _SEQUENCE))
+    size = av1.frame_size(stream)
     if size and found.size and (size[0] > found.size[0] or size[1] > found.size[1]):
         raise PictureError(f"damaged AVIF: a picture of {size[0]}x{size[1]} inside another size")
 
 
-def _item(data: bytes, meta: Box, wanted: int, most: int | None = None) -> bytes:
-    """The contents of an item, or the first bytes of them, from wherever its extents lie."""
-    for item in _locations(data, meta):
-        if item.number == wanted:
-            if most:
-                item.extents = [(start, min(most, size)) for start, size in item.extents[:1]]
-            stored = _inside(data, (b"idat",), meta[1], meta[2]) if item.inside else None
-            shift = stored[1] if stored else 0
-            if sum(length for _, length in item.extents) > MAX_METADATA:
-                return b""
-            return b"".join(
-                data[shift + start : shift + start + length] for start, length in item.extents
-            )
-    return b""
+def _contents(data: bytes, meta: Box, place: _Location | None, most: int = MAX_METADATA) -> bytes:
+    """The first bytes of an item, from wherever they lie; nothing of one that is too large."""
+    if place is None:
+        return b""
+    stored = _inside(data, (b"idat",), meta[1], meta[2]) if place.inside else None
+    shift = stored[1] if stored else 0
+    if most == MAX_METADATA and sum(length for _, length in place.extents) > most:
+        return b""
+    parts, left = [], most
+    for start, length in place.extents:
+        parts.append(data[shift + start : shift + start + min(length, left)])
+        left -= len(parts[-1])
+    return b"".join(parts)
 
 
 @dataclasses.dataclass
 class _Location:
     """Where an item lies: in the file, or inside the box `idat`."""
 
-    number: int
     inside: bool
     extents: list[tuple[int, int]]
 
 
-def _locations(data: bytes, meta: Box) -> Iterator[_Location]:
+def _locations(data: bytes, meta: Box) -> dict[int, _Location]:
+    """Where each item lies. Raises PictureError for more parts than anybody writes."""
+    found: dict[int, _Location] = {}
     box = _inside(data, (b"iloc",), meta[1], meta[2])
     if box is None:
-        return
+        return found
     version, at = data[box[1]], box[1] + _FULL_BOX
     sizes = data[at] >> 4, data[at] & 15, data[at + 1] >> 4, data[at + 1] & 15
     wide = version == 2
     (count,) = struct.unpack_from(">I" if wide else ">H", data, at + 2)
     at += 6 if wide else 4
+    parts = 0
 
     def number(size: int) -> int:
         nonlocal at
         at += size
         return int.from_bytes(data[at - size : at], "big")
 
-    for _ in range(min(count, _MAX_BOXES)):
+    for _ in range(count):
         item = number(4 if wide else 2)
         method = number(2) & 15 if version else 0
         number(2)  # data reference
-        base = number(sizes[2])
-        extents = []
-        for _ in range(min(number(2), _MAX_BOXES)):
+        base, extents = number(sizes[2]), number(2)
+        parts += 1 + extents
+        if parts > _MAX_BOXES:
+            raise PictureError(f"AVIF or HEIC of more than {_MAX_BOXES:,} parts")
+        if at > len(data):
+            raise struct.error
+        place = _Location(method == 1, [])
+        for _ in range(extents):
             if version and sizes[3]:
                 number(sizes[3])
             start = base + number(sizes[0])
-            extents.append((start, number(sizes[1])))
-        yield _Location(item, method == 1, extents)
+            place.extents.append((start, number(sizes[1])))
+        found.setdefault(item, place)
+    return found
 
 
 def jpeg2000(data: bytes) -> Found:
