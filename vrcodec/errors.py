@@ -6,6 +6,9 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
+_LONGEST = 300
+"""Characters of what a library says, which may have it from a hostile file."""
+
 
 class VrcodecError(Exception):
     """Base of every error that a caller can meet; `str` of it is one line for a person.
@@ -94,9 +97,11 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError):
         return _os_error_text(error)
     said = error.args[0] if error.args and isinstance(error.args[0], bytes) else error
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    text = said.decode("ascii", "backslashreplace") if isinstance(said, bytes) else str(said)
     first, _, _ = text.strip().partition("\n")  # what follows is advice about a library
-    return " ".join(first.split()) or type(error).__name__
+    first = " ".join(first.split())[:_LONGEST]
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in first)
+    return shown or type(error).__name__
 
 
 def _os_error_text(error: OSError) -> str:
