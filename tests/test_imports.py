@@ -260,3 +260,14 @@ def test_everything_but_evaluation_needs_no_extras() -> None:
         optional | {"ssimulacra2", "pillow_heif", "pillow_jxl"},
         [name for name in modules_of("vrcodec") if name != "vrcodec.__main__"],
     )
+
+
+def test_exceptions_become_text_in_one_place() -> None:
+    """What people read of an exception is `errors.reason`, on whatever road it came."""
+    own = re.compile(r"str\(error\)\.(split|strip)|error\.strerror|join\(str\(error\)")
+    found = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if own.search(path.read_text())
+    ]
+    assert found == ["errors.py"]

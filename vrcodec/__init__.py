@@ -160,11 +160,11 @@ def info(data: FileSource) -> dict[str, Any]:
         FormatError: it is not a sound .vrc file.
         ArgumentError: it is nothing that could be a file.
     """
-    from vrcodec.bitstream.container import describe
+    from vrcodec.bitstream.container import MAGIC, describe
     from vrcodec.codec.sources import as_bytes, naming_source
 
     with naming_source(data):
-        return describe(as_bytes(data))
+        return describe(as_bytes(data, MAGIC))
 
 
 def _register_format() -> None:

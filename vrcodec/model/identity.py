@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vrcodec.errors import WeightsError, os_error_text
+from vrcodec.errors import WeightsError, reason
 from vrcodec.model.config import ModelConfig
+from vrcodec.text import printable
 
 ID_DIGITS = 16
 """64 bits of the hash, as hexadecimal digits."""
@@ -105,8 +106,6 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except OSError as error:
-        raise WeightsError(f"{path}: not a weights file: {os_error_text(error)}") from error
-    except ValueError as error:
-        text = "".join(c if c.isprintable() else "?" for c in str(error)[:200])
+    except (OSError, ValueError) as error:
+        text = printable(reason(error)[:200])
         raise WeightsError(f"{path}: not a weights file: {text}") from error

@@ -96,7 +96,7 @@ def load_weights(path: Path) -> Weights:
 
 
 def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[Any]]) -> str:
-    """Write a weights file, all of it or nothing; returns its id.
+    """Write a weights file, all of it or nothing, and through no link; returns its id.
 
     Raises:
         VrcodecError: it cannot be written. What was there before still is.
@@ -104,7 +104,7 @@ def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     config_text = config.to_json()
     data = save(contiguous, metadata={"config": config_text})
-    write_atomically(path, data, overwrite=True)
+    write_atomically(path, data, overwrite=True, below=path.parent)
     return content_id(config_text, contiguous)
 
 

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text
+from vrcodec.errors import VrcodecError, reason
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
@@ -115,7 +114,7 @@ def _open_run(run: Path, resume: bool) -> Checkpoint | None:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        what = "not a folder" if isinstance(error, FileExistsError) else os_error_text(error)
+        what = "not a folder" if isinstance(error, FileExistsError) else reason(error)
         raise VrcodecError(f"{run}: {what}") from error
     return None
 
