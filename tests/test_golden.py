@@ -19,9 +19,9 @@ from vrcodec.selftest import GOLDEN, symbols_digest
 DATA = Path(__file__).parents[1] / "vrcodec" / "data" / "golden"
 
 
-@pytest.fixture(scope="module")
-def codec(tiny_weights: Path) -> Codec:
-    return Codec(tiny_weights, "cpu")
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def codec(request: pytest.FixtureRequest, tiny_weights: Path) -> Codec:
+    return Codec(tiny_weights, "cpu", runtime=request.param)
 
 
 def test_every_golden_file_is_listed() -> None:

@@ -23,7 +23,7 @@ from vrcodec.cli import WAITING
 
 @pytest.fixture(scope="module")
 def codec(tiny_weights: Path) -> Codec:
-    return Codec(tiny_weights, "cpu", threads=1)
+    return Codec(tiny_weights, "cpu", threads=1, runtime="torch")
 
 
 def code(codec: Codec, effort: int = 0) -> tuple[bytes, np.ndarray]:
@@ -78,7 +78,7 @@ def test_the_callers_settings_do_not_reach_the_networks(
     expected_data, expected = code(codec, effort)
     with SURROUNDINGS[name]():
         again_data, again = code(codec, effort)
-        made_here = code(Codec(tiny_weights, "cpu", threads=1), effort)
+        made_here = code(Codec(tiny_weights, "cpu", threads=1, runtime="torch"), effort)
     for data, pixels in ((again_data, again), made_here):
         assert data == expected_data
         np.testing.assert_array_equal(pixels, expected)
@@ -94,7 +94,7 @@ def test_the_number_of_threads_is_as_before(threads: int, tiny_weights: Path) ->
     torch.set_num_threads(threads)
     try:
         for wanted in (None, 1, 2):
-            mine = Codec(tiny_weights, "cpu", threads=wanted)
+            mine = Codec(tiny_weights, "cpu", threads=wanted, runtime="torch")
             assert torch.get_num_threads() == threads
             code(mine, effort=1)
             assert torch.get_num_threads() == threads
@@ -125,7 +125,9 @@ def test_impossible_precision_is_refused(tiny_weights: Path) -> None:
 
 
 def test_precision_is_about_effort_alone(tiny_weights: Path) -> None:
-    exact, rough = (Codec(tiny_weights, "cpu", 10**6, 1, p) for p in ("float32", "bfloat16"))
+    exact, rough = (
+        Codec(tiny_weights, "cpu", 10**6, 1, p, runtime="torch") for p in ("float32", "bfloat16")
+    )
     assert exact.encode(picture(1), 0.5) == rough.encode(picture(1), 0.5)
     made = [one.encode(picture(1), 0.5, effort=3) for one in (exact, rough)]
     assert made[0] != made[1]
@@ -178,13 +180,13 @@ from vrcodec import Codec
 
 torch.set_num_threads(2)
 image = Image.linear_gradient("L").resize((700, 600)).convert("RGB")
-codec = Codec(sys.argv[1], "cpu")
+codec = Codec(sys.argv[1], "cpu", runtime="torch")
 data = codec.encode(image, 0.5)
 shared = vrcodec.encode(image, 0.5, weights=sys.argv[1])
 codec.decode(data)  # the threads of OpenMP are there now
 
 def work(number):
-    alone = Codec(sys.argv[1], "cpu", threads=2)
+    alone = Codec(sys.argv[1], "cpu", threads=2, runtime="torch")
     again = vrcodec.encode(image, 0.5, weights=sys.argv[1])
     refined = codec.encode(image.crop((0, 0, 70, 60)), 0.5, effort=1)
     seen = [np.asarray(one.decode(data)).astype(int) for one in (codec, alone)]

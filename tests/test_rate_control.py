@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import json
 import math
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from vrcodec.codec.settings import Encoded, EncodeSettings, Measure, Target
 from vrcodec.codec.stages import ANALYSIS, listening
 from vrcodec.codec.targets import MAX_ENCODES, largest_within
 from vrcodec.conditional.dials import ONE
-from vrcodec.errors import TargetError
+from vrcodec.errors import TargetError, VrcodecError
 from vrcodec.pictures import CodedPicture, to_coded
 from vrcodec.pictures.metrics import ms_ssim, psnr, ssimulacra2
 
@@ -179,6 +181,7 @@ def test_psnr_is_reached_and_not_much_more(
 def test_ms_ssim_is_reached_and_not_much_more(
     wanted: float, codec: Codec, samples: dict[str, CodedPicture]
 ) -> None:
+    pytest.importorskip("pytorch_msssim")
     picture = samples["macaw"]
     result, _ = to_target(codec, picture, Measure.MS_SSIM, wanted)
     reached = ms_ssim(picture.pixels, pixels(result.data, codec))
@@ -187,6 +190,23 @@ def test_ms_ssim_is_reached_and_not_much_more(
     assert 0 <= excess <= 0.25
     with pytest.raises(TargetError, match="more than 160 pixels"):
         to_target(codec, samples["hibiscus"], Measure.MS_SSIM, wanted)
+
+
+@pytest.mark.parametrize(
+    ("measure", "module"),
+    [(Measure.MS_SSIM, "pytorch_msssim"), (Measure.SSIMULACRA2, "ssimulacra2")],
+)
+def test_a_target_says_which_package_it_needs(
+    measure: Measure,
+    module: str,
+    codec: Codec,
+    samples: dict[str, CodedPicture],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    expected = f"{module} is not installed: pip install 'vrcodec[eval]'"
+    with pytest.raises(VrcodecError, match=re.escape(expected)):
+        to_target(codec, samples["macaw"], measure, 0.9)
 
 
 def test_ssimulacra2_is_reached_and_not_much_more(

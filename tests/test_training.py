@@ -376,6 +376,7 @@ def test_final_phase_sees_the_integers_of_the_scale_path(
 
 def test_losses_weigh_what_they_say(store: PictureStore) -> None:
     """Of two errors of the same MSE, MS-SSIM minds one more; on the dial it does as it is told."""
+    pytest.importorskip("pytorch_msssim")
     x = 0.5 + 0.2 * torch.sin(torch.arange(192) / 9).expand(1, 3, 192, 192)
     rows = torch.arange(192) // 16 % 2
     errors = {
@@ -407,6 +408,7 @@ def test_losses_weigh_what_they_say(store: PictureStore) -> None:
 
 
 def test_impossible_losses_are_refused(store: PictureStore) -> None:
+    pytest.importorskip("pytorch_msssim")
     two = with_tune(TINY, TUNE_RANGE)
     for kind, config, patch in (("tune", TINY, 256), ("mse", two, 256), ("ms-ssim", TINY, 128)):
         with pytest.raises(VrcodecError, match=f"loss {kind} needs"):

@@ -8,12 +8,13 @@ Neither is imported until it is chosen.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from vrcodec.errors import ArgumentError, VrcodecError
+from vrcodec.extras import is_there
+from vrcodec.model.precision import check_precision
 
 if TYPE_CHECKING:
     from vrcodec.codec.networks import Networks
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 ONNX, TORCH = "onnx", "torch"
 RUNTIMES = ("auto", ONNX, TORCH)
-PREFERRED_ON_CPU = TORCH
-"""What "auto" takes on a CPU where both are installed."""
+PREFERRED_ON_CPU = ONNX
+"""What "auto" takes on a CPU where both are installed: a command starts in a third of the time."""
 _PACKAGES = {ONNX: "onnxruntime", TORCH: "torch"}
 _NAMES = {ONNX: "ONNX Runtime", TORCH: "PyTorch"}
 
@@ -81,6 +82,7 @@ def make_networks(
 
         return TorchNetworks(weights, device, precision, threads)
 
+    check_precision(precision)
     if choose(runtime, device) == TORCH:
         return in_torch(device)
     from vrcodec.codec.onnx_networks import OnnxNetworks
@@ -96,10 +98,7 @@ def described(runtime: str) -> str:
 
 def is_installed(runtime: str) -> bool:
     """Whether ONNX or TORCH could be imported, as far as one can know without."""
-    package = _PACKAGES[runtime]
-    if package in sys.modules:
-        return sys.modules[package] is not None
-    return importlib.util.find_spec(package) is not None
+    return is_there(_PACKAGES[runtime])
 
 
 def _installed(runtime: str) -> str:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.container import CHECKSUM_BYTES
-from vrcodec.codec.runtime import TORCH, is_installed
 from vrcodec.codec.settings import DEFAULT_QUALITY, Encoded, Measure, Target
 from vrcodec.conditional.dials import ONE, Conditioning
 from vrcodec.errors import TargetError
+from vrcodec.extras import require
 from vrcodec.pictures import metrics
 
 MAX_ENCODES = 8
@@ -135,13 +135,13 @@ def fidelity(measure: Measure, pixels: NDArray[np.uint8], decoded: NDArray[np.ui
     """What a target of fidelity measures, of two RGB pictures (H, W, 3), alpha left out.
 
     Raises:
-        TargetError: it is not defined for so small a picture, or its package is not installed.
+        TargetError: it is not defined for so small a picture.
+        VrcodecError: its package is not installed.
     """
     if measure is Measure.PSNR:
         return metrics.psnr(pixels, decoded)
     if measure is Measure.SSIMULACRA2:
-        if not metrics.has_ssimulacra2():
-            raise TargetError("SSIMULACRA2 needs the package ssimulacra2, which is not installed")
+        require("ssimulacra2")
         value = metrics.ssimulacra2(pixels, decoded)
         if value is None:
             side = metrics.SSIMULACRA2_SIDE
@@ -155,8 +155,7 @@ def fidelity(measure: Measure, pixels: NDArray[np.uint8], decoded: NDArray[np.ui
 
 def _ms_ssim(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float | None:
     """As `metrics.ms_ssim`, which computes with torch, whatever the caller has set there."""
-    if not is_installed(TORCH):
-        raise TargetError("MS-SSIM needs PyTorch, which is not installed: pip install torch")
+    require("torch", "pytorch_msssim")
     import torch
 
     from vrcodec.model.isolation import isolated

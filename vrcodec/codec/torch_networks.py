@@ -19,7 +19,7 @@ from vrcodec.conditional.dials import Conditioning
 from vrcodec.model.isolation import Tidying, bound_primitive_cache, isolated, suitable_threads
 from vrcodec.model.loading import build, select_device
 from vrcodec.model.macs import TOTAL, count_macs
-from vrcodec.model.precision import check_precision, fastest_dtype
+from vrcodec.model.precision import fastest_dtype
 from vrcodec.model.weights_file import Weights
 
 
@@ -46,7 +46,6 @@ class TorchNetworks:
         threads: int | None = None,
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
-        check_precision(precision)
         bound_primitive_cache()
         self._device = select_device(device)
         self._precision, self._threads, self._layout = precision, threads, memory_format

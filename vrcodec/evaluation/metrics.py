@@ -94,6 +94,7 @@ MS_SSIM = Metric(
     "ms-ssim-rgb",
     unit="dB",
     scale=decibels_of_similarity,
+    package="pytorch_msssim",
     places=5,
     note="on RGB, by pytorch-msssim; not defined for a side of 160 pixels or less",
 )

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import time
-
-import torch
+from typing import TYPE_CHECKING
 
 from vrcodec.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 SIDE = 384
@@ -38,6 +40,8 @@ def fastest_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
     Raises:
         ArgumentError: `precision` is something else.
     """
+    import torch
+
     check_precision(precision)
     if precision == "auto":
         return _measured(device.type, device.index)
@@ -46,6 +50,8 @@ def fastest_dtype(device: torch.device, precision: str = "auto") -> torch.dtype:
 
 @functools.cache
 def _measured(kind: str, index: int | None) -> torch.dtype:
+    import torch
+
     device = torch.device(kind, index) if index is not None else torch.device(kind)
     try:
         gain = _seconds(torch.float32, device) / _seconds(torch.bfloat16, device)
@@ -56,6 +62,8 @@ def _measured(kind: str, index: int | None) -> torch.dtype:
 
 def _seconds(dtype: torch.dtype, device: torch.device) -> float:
     """The least time of a product, after a first one that is not counted."""
+    import torch
+
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         a = torch.ones(SIDE, SIDE, dtype=dtype, device=device)
         b = torch.ones(SIDE, SIDE, dtype=dtype, device=device)

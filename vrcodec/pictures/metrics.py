@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import math
 
@@ -43,11 +42,6 @@ def ms_ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:
 
     first, second = (torch.from_numpy(np.array(x)).permute(2, 0, 1)[None].float() for x in (a, b))
     return float(measure(first, second, data_range=255))
-
-
-def has_ssimulacra2() -> bool:
-    """Whether `ssimulacra2` can be called: its package is optional."""
-    return importlib.util.find_spec("ssimulacra2") is not None
 
 
 def ssimulacra2(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float | None:

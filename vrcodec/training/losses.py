@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vrcodec.errors import VrcodecError
+from vrcodec.extras import require
 from vrcodec.training.xyb import xyb_error
 
 TUNE_RANGE = (0.01, 100.0)
@@ -49,10 +49,7 @@ class MSSSIM:
     qualities 0, 0.2, 0.5, 0.8 and 1 (24 Kodak pictures)."""
 
     def __init__(self) -> None:
-        try:
-            import pytorch_msssim  # noqa: F401
-        except ImportError:
-            raise VrcodecError("training on MS-SSIM needs the package pytorch-msssim") from None
+        require("pytorch_msssim")
 
     def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
         from pytorch_msssim import ms_ssim

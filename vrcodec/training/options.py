@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from vrcodec.errors import VrcodecError
+from vrcodec.model.precision import PRECISIONS
 
 LOSSES = ("mse", "ms-ssim", "xyb", "tune")
 PERCEPTUAL = ("xyb", "ms-ssim", "both")
 OPTIMIZERS = ("adamw", "muon")
-PRECISIONS = ("auto", "float32", "bfloat16")
 DISABLED = math.inf
 Options = TypeVar("Options", bound="LoopOptions")
 
