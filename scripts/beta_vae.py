@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """One beta-VAE for every beta, beside twins that are trained for one beta each.
 
-    scripts/beta_vae.py --train DIR... --val DIR -o OUT [--steps 1000] [--plot FILE.svg]
+    scripts/beta_vae.py --train DIR... --val DIR -o OUT [--steps 900] [--plot FILE.svg]
 
-Trains the conditioned network (beta log-uniform from 0.125 to 512) for N steps, twins at three betas
-for N steps each, and twins for N / 3 steps each: together as many as the conditioned one. Every run
-is a folder in OUT with log and checkpoint; what is there is not done again, and an interrupted run
-goes on. Measures both terms, in nats a picture, on crops of the validation pictures that are the
-same for all, and prints a Markdown table; `--plot` draws the terms against each other.
+Trains the conditioned network (beta log-uniform from 0.125 to 512) for N steps, twins at three
+betas for N steps each, and twins for N / 3 steps each: together as many as the conditioned one.
+Every run is a folder in OUT with log and checkpoint; what is there is not done again, and an
+interrupted run goes on. Measures both terms, in nats a picture, on crops of the validation pictures
+that are the same for all, and prints a Markdown table; `--plot` draws the terms against each other.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def trained(store: PictureStore, run: Path, steps: int, beta_position: float | N
     task = BetaVaeLoss(store, beta_position=beta_position)
     resume = (run / CHECKPOINT).exists()
     if not (run / RESULT).exists():
-        finished = run_task(
-            lambda *_: task, run, options, LoopOptions, resume=resume, visible=True
-        )
+        finished = run_task(lambda *_: task, run, options, LoopOptions, resume=resume, visible=True)
         if not finished:
             raise SystemExit(130)
     saved = checkpoints.read(run / CHECKPOINT, LoopOptions)
@@ -141,8 +139,13 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
             title = name if name == "conditioned" else f"twins for one beta, {name}"
             lines.append((line, title))
         for name, (error, kl) in found["conditioned"].items():
-            axes.annotate(f"{float(name):.3g}", (kl, error), xytext=(6, 4), fontsize=8,
-                          textcoords="offset points")
+            axes.annotate(
+                f"{float(name):.3g}",
+                (kl, error),
+                xytext=(6, 4),
+                fontsize=8,
+                textcoords="offset points",
+            )
         axes.set_xscale("symlog", linthresh=1)
         axes.set_yscale("log")
         plain(axes, "KL, nats a picture", "reconstruction, nats a picture", lines)
@@ -157,7 +160,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1000, help="of the conditioned network")
+    parser.add_argument("--steps", type=int, default=900, help="of the conditioned network")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the terms")
     arguments = parser.parse_args()
     found = measure(arguments)

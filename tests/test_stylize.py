@@ -195,15 +195,13 @@ def test_a_tiny_training(place: Path) -> None:
     """Of a style that is all red: its colours come, more of them where content counts less."""
     options = STEPS | {"lr": 1e-2, "warmup_steps": 5, "precision": "float32"}
     run = place / "run"
-    assert train_style(
-        Path("red.png"), [Path("many")], run, options, config=TINY, features=colours
-    )
+    assert train_style(Path("red.png"), [Path("many")], run, options, config=TINY, features=colours)
     trained = load_style(run / "weights.safetensors")
     assert trained.config == TINY
     style = style_picture(Path("red.png"), 64)
     assert style.shape == (3, 64, 82)
     task = StyleTransfer(TINY, style, PictureStore([Path("many")], 48, CPU), colours)
-    crops = list(task.batch(4, 64)[0])
+    crops = list(task.batch(4, 48)[0])
     plain = measured(task, StyleNet(TINY), crops, {})
     free, bound = (measured(task, trained, crops, {"content": p}) for p in (0.0, 1.0))
     assert free["fine"] < bound["fine"] < plain["fine"] and free["content"] > bound["content"]

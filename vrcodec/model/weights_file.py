@@ -25,7 +25,14 @@ from vrcodec.conditional.dials import ANCHORS
 from vrcodec.errors import UnknownWeightsError, WeightsError
 from vrcodec.files import write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
-from vrcodec.model.tensors_file import DTYPES, check_finite, naming, parse_tensors, read_regular, shown
+from vrcodec.model.tensors_file import (
+    DTYPES,
+    check_finite,
+    naming,
+    parse_tensors,
+    read_regular,
+    shown,
+)
 from vrcodec.model.tensors_file import MAX_HEADER_BYTES as MAX_HEADER_BYTES
 from vrcodec.model.tensors_file import MAX_VALUE as MAX_VALUE
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-
 import torch
 from torch import Tensor
 
@@ -133,8 +132,6 @@ def measured(
     dials = objective.config.dials
     vector = torch.tensor([dials.conditioning(positions).positions])
     with torch.no_grad():
-        rows = [
-            objective.terms(network(x[None], vector).clamp(0, 1), x[None])[0] for x in pictures
-        ]
+        rows = [objective.terms(network(x[None], vector).clamp(0, 1), x[None])[0] for x in pictures]
     means = torch.stack(rows).mean(0).tolist()
     return dict(zip(dials.names, means, strict=True))

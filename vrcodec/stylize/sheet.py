@@ -1,4 +1,4 @@
-"""A sheet of one picture under moving coefficients: a row for each dial, a column for a position."""
+"""A sheet of one picture under moving coefficients: a row a dial, a column a position."""
 
 from __future__ import annotations
 

@@ -87,9 +87,7 @@ class Stylizer:
     def _windows(self, pixels: Pixels) -> Tensor:
         """Windows evenly spread over a picture, as one batch."""
         rows, columns = (_starts(length) for length in pixels.shape[:2])
-        cut = [
-            pixels[top : top + SAMPLE, left : left + SAMPLE] for top in rows for left in columns
-        ]
+        cut = [pixels[top : top + SAMPLE, left : left + SAMPLE] for top in rows for left in columns]
         return self._batch(np.stack(cut))
 
     def _batch(self, pixels: Pixels) -> Tensor:

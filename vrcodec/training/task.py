@@ -1,4 +1,4 @@
-"""What most tasks have in common: an objective of which only model, batches and loss are missing."""
+"""What most tasks have in common: an objective that lacks only model, batches and loss."""
 
 from __future__ import annotations
 
