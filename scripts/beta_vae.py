@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One beta-VAE for every beta, beside twins that are trained for one beta each.
 
-    scripts/beta_vae.py --train DIR... --val DIR -o OUT [--steps 900] [--plot FILE.svg]
+    scripts/beta_vae.py --train DIR... --val DIR -o OUT [--steps 600] [--plot FILE.svg]
 
 Trains the conditioned network (beta log-uniform from 0.125 to 512) for N steps, twins at three
 betas for N steps each, and twins for N / 3 steps each: together as many as the conditioned one.
@@ -41,7 +41,7 @@ def trained(store: PictureStore, run: Path, steps: int, beta_position: float | N
     """The averaged network of a run, which is made, or gone on with, where it is not finished."""
     options = {
         "max_steps": steps,
-        "batch": 64,
+        "batch": 32,
         "patch": SIDE,
         "lr": 2e-3,
         "warmup_steps": 50,
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, nargs="+", required=True)
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=900, help="of the conditioned network")
+    parser.add_argument("--steps", type=int, default=600, help="of the conditioned network")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the terms")
     arguments = parser.parse_args()
     found = measure(arguments)

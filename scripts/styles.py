@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -172,8 +173,9 @@ def beside(arguments: argparse.Namespace) -> None:
     settings = [{CONTENT: position} for position in (1.0, 0.5, 0.0)]
     rows = []
     for path in arguments.pictures:
-        pixels = read_pixels(path, str(path))
-        image = Image.fromarray(pixels)
+        image = Image.fromarray(read_pixels(path, str(path)))
+        image.thumbnail((arguments.side, arguments.side), Image.Resampling.LANCZOS)
+        pixels = np.asarray(image)
         parts = [image, *(Image.fromarray(ours.apply(pixels, setting)) for setting in settings)]
         parts += [theirs.stylize_with(image, arguments.style, strength=x) for x in STRENGTHS]
         rows.append([part.resize(thumbnail(image), Image.Resampling.LANCZOS) for part in parts])
@@ -221,6 +223,7 @@ def main() -> None:
     command.add_argument("pictures", type=Path, nargs="+")
     command.add_argument("-o", "--output", type=Path, required=True)
     command.add_argument("--style", type=Path, required=True)
+    command.add_argument("--side", type=int, default=640, help="reduce larger pictures to this")
     command.add_argument("--time", action="store_true")
     arguments = parser.parse_args()
     arguments.function(arguments)

@@ -27,9 +27,9 @@ class Shape:
         film_width: width of the embedding behind FiLM.
     """
 
-    width: int = 24
-    dense: int = 192
-    latents: int = 64
+    width: int = 16
+    dense: int = 128
+    latents: int = 32
     film_width: int = 32
 
 

@@ -23,8 +23,8 @@ BETA = "beta"
 DIALS = Dials((Dial(BETA, 0.125, 512.0),))
 DEVIATION = 0.1
 """Of the normal distribution of pixels around the decoder's means; pixels are in [0, 1]."""
-REDUCED = Augmentation(rescale=1.0, rescale_fine=1.0, reach=6.0, grey=0.0, noise=0.0, synthetic=0.0)
-"""Crops are reduced up to six times, so that 32 pixels show more than a smooth patch."""
+REDUCED = Augmentation(rescale=1.0, rescale_fine=1.0, reach=3.0, grey=0.0, noise=0.0, synthetic=0.0)
+"""Crops are reduced up to three times, so that 32 pixels show more than a smooth patch."""
 
 
 class BetaVaeLoss(Task[BetaVae]):
@@ -40,7 +40,7 @@ class BetaVaeLoss(Task[BetaVae]):
         shape: of the network.
     """
 
-    figures = ("reconstruction", "kl")
+    figures: tuple[str, ...] = ("reconstruction", "kl")
 
     def __init__(
         self,

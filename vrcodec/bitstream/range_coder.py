@@ -47,7 +47,9 @@ class _ByIdentity:
         return isinstance(other, _ByIdentity) and self.value is other.value
 
 
-def _groups(numbers: NDArray[np.integer]) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
+def _groups(
+    numbers: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.int64], list[tuple[int, int, int]]]:
     """A stable order that sorts by table, and (table, start, end) of every run in it."""
     counts = np.bincount(numbers)
     present = np.flatnonzero(counts)
@@ -57,7 +59,9 @@ def _groups(numbers: NDArray[np.integer]) -> tuple[NDArray[np.int64], list[tuple
     return np.argsort(numbers, kind="stable"), list(runs)
 
 
-def encode(values: NDArray[np.integer], numbers: NDArray[np.integer], tables: TableSet) -> bytes:
+def encode(
+    values: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]], tables: TableSet
+) -> bytes:
     """Code values (n,) under the tables of the given numbers (n,).
 
     Raises:
@@ -83,10 +87,11 @@ def encode(values: NDArray[np.integer], numbers: NDArray[np.integer], tables: Ta
         coder.encode(symbols, models[number])
     if excesses:
         _encode_escapes(coder, np.concatenate(excesses), np.concatenate(signs))
-    return coder.get_compressed().astype(">u4").tobytes().rstrip(b"\0")
+    coded: bytes = coder.get_compressed().astype(">u4").tobytes()
+    return coded.rstrip(b"\0")
 
 
-def decode(data: bytes, numbers: NDArray[np.integer], tables: TableSet) -> NDArray[np.int32]:
+def decode(data: bytes, numbers: NDArray[np.integer[Any]], tables: TableSet) -> NDArray[np.int32]:
     """Inverse of `encode`: the values (n,).
 
     Raises:
@@ -121,7 +126,9 @@ def decode(data: bytes, numbers: NDArray[np.integer], tables: TableSet) -> NDArr
     return values
 
 
-def _encode_escapes(coder: Any, excesses: NDArray[np.integer], below: NDArray[np.bool_]) -> None:
+def _encode_escapes(
+    coder: Any, excesses: NDArray[np.integer[Any]], below: NDArray[np.bool_]
+) -> None:
     """Exponential Golomb code in equiprobable symbols: all classes, signs, then mantissas."""
     uniform = _stream().model.Uniform
     plus_one = excesses.astype(np.int64) + 1

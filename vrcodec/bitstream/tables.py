@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,12 +62,12 @@ class TableSet:
         """Counts of one table, the escape's last."""
         return self.counts[self.starts[number] : self.starts[number + 1]]
 
-    def bits(self, values: NDArray[np.integer], numbers: NDArray[np.integer]) -> float:
+    def bits(self, values: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]]) -> float:
         """Ideal code length of values under their tables, escapes included."""
         return float(self.each_bits(values, numbers).sum())
 
     def each_bits(
-        self, values: NDArray[np.integer], numbers: NDArray[np.integer]
+        self, values: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]]
     ) -> NDArray[np.float64]:
         """Ideal code length of every value (flat) under its table, escapes included."""
         values = values.astype(np.int64).ravel()
@@ -76,7 +77,7 @@ class TableSet:
         escaped = (symbol < 0) | (symbol >= size)
         cost = -np.log2(_leaky_probabilities(self))
         at = self.starts[:-1][numbers] + np.where(escaped, size, symbol)
-        bits = cost[at]
+        bits: NDArray[np.float64] = cost[at]
         below, above = -symbol[escaped] - 1, symbol[escaped] - size[escaped]
         excess = np.where(symbol[escaped] < 0, below, above)
         bits[escaped] += 5 + np.floor(np.log2(excess + 1))
@@ -87,13 +88,14 @@ def _leaky_probabilities(tables: TableSet) -> NDArray[np.float64]:
     """Probabilities as the coder uses them: 24 bits, none of them zero."""
     free = (1 << 24) - (tables.size + 1)
     scale = np.repeat(free, tables.size + 1)
-    return (tables.counts * (scale / TOTAL) + 1) / (1 << 24)
+    probabilities: NDArray[np.float64] = (tables.counts * (scale / TOTAL) + 1) / (1 << 24)
+    return probabilities
 
 
-def quantise(weights: NDArray[np.floating]) -> NDArray[np.int32]:
+def quantise(weights: NDArray[np.floating[Any]]) -> NDArray[np.int32]:
     """Non-negative weights to integer counts that add up to TOTAL (largest remainders)."""
     exact = weights / weights.sum() * TOTAL
-    counts = np.floor(exact).astype(np.int32)
+    counts: NDArray[np.int32] = np.floor(exact).astype(np.int32)
     missing = TOTAL - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
     return counts

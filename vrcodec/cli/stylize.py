@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,7 +171,7 @@ def _check_suffix(name: str) -> None:
         raise click.UsageError(f"no picture format has names in {suffix}; known are {known}")
 
 
-def _training_options(command: Command) -> Command:
+def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for field in reversed(dataclasses.fields(StyleOptions)):
         command = option_of(field)(command)
     return command

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -31,7 +31,7 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def option_of(field: dataclasses.Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option of the command line for a training option."""
-    about, kind = about_option(field), type(field.default)
+    about, kind = about_option(field), type(cast(object, field.default))
     usual = about.none or ("" if kind is bool else f"default: {field.default}")
     values: dict[str, Any] = {"help": about.help + (f"  [{usual}]" if usual else "")}
     if kind is bool:

@@ -33,8 +33,6 @@ from vrcodec.errors import ArgumentError, PictureError
 from vrcodec.model.weights_file import default_weights, load_weights
 from vrcodec.pictures import CodedPicture
 
-BATCH_PIXELS = 1 << 20
-"""Pixels that a GPU computes at a time, if the pictures are so small that several fit in."""
 MAX_BATCH = 32
 _Item = TypeVar("_Item")
 
@@ -78,8 +76,7 @@ class Codec:
             networks = make_networks(self.weights, runtime, device, precision, threads)
         self.pipeline = Pipeline(self.weights, networks, tile)
         self._tile_positions = tile**2
-        usual = 0 if networks.device == "cpu" else BATCH_PIXELS
-        self._batch_pixels = usual if batch_pixels is None else batch_pixels
+        self._batch_pixels = networks.batch_pixels if batch_pixels is None else batch_pixels
         self._made = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -117,9 +114,9 @@ class Codec:
     def batch_size(self, width: int, height: int, settings: EncodeSettings | None = None) -> int:
         """How many pictures of this size pass through the networks together.
 
-        On a GPU a small picture leaves most of it idle. A batch that is not full is filled up, so
-        that what becomes of a picture does not depend on its company. With an effort or a target
-        every picture goes alone.
+        On a GPU a small picture leaves most of it idle, and costs more than its share on a CPU. A
+        batch that is not full is filled up where what becomes of a picture would depend on its
+        company. With an effort or a target every picture goes alone.
         """
         rows, columns = Grid(width, height).latent_size
         alone = settings is not None and (settings.effort or settings.target)
@@ -223,7 +220,8 @@ class Codec:
         self._check_pixels(width, height)
         together = self.batch_size(width, height)
         for start in range(0, len(items), together):
-            yield items[start : start + together], together
+            part = items[start : start + together]
+            yield part, together if self.pipeline.networks.needs_full_batches else len(part)
 
     def _check_pixels(self, width: int, height: int) -> None:
         if width > MAX_WIDTH or height > MAX_HEIGHT:

@@ -75,6 +75,14 @@ class Networks(Protocol):
         """The library that computes them, with its version."""
 
     @property
+    def batch_pixels(self) -> int:
+        """Pixels of small pictures that are best computed together; 0: every picture alone."""
+
+    @property
+    def needs_full_batches(self) -> bool:
+        """Whether a picture comes out otherwise, in its last bits, in other company."""
+
+    @property
     def parameters(self) -> int:
         """How many learned numbers they have."""
 

@@ -46,6 +46,9 @@ class OnnxNetworks:
     """
 
     device = "cpu"
+    needs_full_batches = False
+    batch_pixels = 1 << 16
+    """Of 64 x 64 pixels a picture takes 28 % less time then; from 256 x 256 on, none is saved."""
 
     def __init__(
         self,

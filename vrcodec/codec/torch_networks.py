@@ -22,6 +22,9 @@ from vrcodec.model.macs import TOTAL, count_macs
 from vrcodec.model.precision import fastest_dtype
 from vrcodec.model.weights_file import Weights
 
+BATCH_PIXELS = 1 << 20
+"""Pixels that a GPU computes at a time."""
+
 
 class TorchNetworks:
     """`Networks` of a weights file.
@@ -55,6 +58,13 @@ class TorchNetworks:
             self.model.to(memory_format=memory_format)  # type: ignore[call-overload]
         self._y_tables, self._tidying = weights.y_tables, Tidying()
         self._condition = functools.lru_cache(8)(self.model.condition)
+
+    needs_full_batches = True
+
+    @property
+    def batch_pixels(self) -> int:
+        """As many as keep a GPU busy; none on a CPU, where a batch would have to be filled up."""
+        return 0 if self._device.type == "cpu" else BATCH_PIXELS
 
     @property
     def device(self) -> str:

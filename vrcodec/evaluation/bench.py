@@ -6,6 +6,7 @@ another codec, and what can be compared are the ratios.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,26 @@ from vrcodec.bitstream import container
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.stages import DECODE_STAGES, ENCODE_STAGES, READ, WRITE, listening, stage
 
-ENGINES = {"torch": Codec}
-"""What can run the networks, by name: a `Codec` for weights, device and threads."""
 MATRIX = 1024
+BARE = "import numpy and Pillow"
+"""What any program that opens a picture does first: the yardstick of a cold command."""
+_NEIGHBOUR = "while True: pass"
 AVIF = {"quality": 75, "speed": 6}
 
 
-def warm(codec: Codec, picture: bytes, quality: float, repeat: int) -> dict[str, Any]:
+def warm(
+    codec: Codec, picture: bytes, quality: float, repeat: int, product: float
+) -> dict[str, Any]:
     """Encode and decode a picture file again and again, from file to file.
+
+    Args:
+        product: multiply-accumulates per second of `matrix_product`.
 
     Returns:
         For "encode" and "decode": seconds of each stage and "other" (medians), their sum as
         "total", and megapixels per second: "mp_per_s" from file to file, "coding_mp_per_s"
-        without reading and writing, from memory to memory.
+        without reading and writing, from memory to memory; and as "products" the time of the
+        latter in units of what its multiply-accumulates take in a matrix product.
     """
     with tempfile.TemporaryDirectory() as folder:
         coded, decoded = Path(folder, "a.vrc"), Path(folder, "a.png")
@@ -74,6 +82,8 @@ def warm(codec: Codec, picture: bytes, quality: float, repeat: int) -> dict[str,
             medians["mp_per_s"] = megapixels / medians["total"]
             coding_seconds = medians["total"] - medians["read"] - medians["write"]
             medians["coding_mp_per_s"] = megapixels / coding_seconds
+            macs = 1e9 * megapixels * codec.summary()[f"{action}_kmac_per_pixel"]
+            medians["products"] = coding_seconds * product / macs
             results[action] = medians
     return results
 
@@ -101,8 +111,20 @@ def _seconds_on(device: torch.device) -> float:
     return time.perf_counter()
 
 
+@contextlib.contextmanager
+def busy_neighbour() -> Iterator[None]:
+    """Meanwhile, another process keeps one core busy."""
+    process = subprocess.Popen([sys.executable, "-c", _NEIGHBOUR])
+    try:
+        time.sleep(0.2)  # until it is at work
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 def cold(picture: bytes, quality: float, options: list[str], repeat: int) -> dict[str, float]:
-    """Seconds of whole commands, and of a process that does no more than import torch.
+    """Seconds of whole commands, and of processes that do no more than import something.
 
     Args:
         options: for both commands.
@@ -117,13 +139,14 @@ def cold(picture: bytes, quality: float, options: list[str], repeat: int) -> dic
         Path(source).write_bytes(picture)
         command = [sys.executable, "-m", "vrcodec"]
         commands = {
+            BARE: [sys.executable, "-c", "import numpy, PIL.Image"],
             "import torch": [sys.executable, "-c", "import torch"],
             "encode": [*command, "encode", source, "-o", coded, "-q", str(quality)],
             "decode": [*command, "decode", coded, "-o", decoded],
         }
         seconds = {}
         for name, arguments in commands.items():
-            if name != "import torch":
+            if name in ("encode", "decode"):
                 arguments += ["--overwrite", *options]
             run = functools.partial(
                 subprocess.run, arguments, env=environment, check=True, stdout=subprocess.DEVNULL
@@ -133,14 +156,14 @@ def cold(picture: bytes, quality: float, options: list[str], repeat: int) -> dic
 
 
 def matrix_product(device: str, repeat: int) -> float:
-    """GFLOP/s of a float32 matrix product, 1024 x 1024 by 1024 x 1024."""
+    """Multiply-accumulates per second of a float32 matrix product, 1024 x 1024 by 1024 x 1024."""
     a = torch.rand(MATRIX, MATRIX, device=device)
 
     def multiply() -> None:
         (a @ a)[0, 0].item()
 
     multiply()
-    return 2 * MATRIX**3 / min(_seconds(multiply) for _ in range(max(repeat, 5))) / 1e9
+    return MATRIX**3 / min(_seconds(multiply) for _ in range(max(repeat, 5)))
 
 
 def avif(picture: bytes, repeat: int) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,12 +62,12 @@ class FixedPointScalePath:
 
     @classmethod
     def from_tensors(
-        cls, tensors: Mapping[str, NDArray], config: ModelConfig
+        cls, tensors: Mapping[str, NDArray[Any]], config: ModelConfig
     ) -> FixedPointScalePath:
         """Inverse of `tensors`. Raises WeightsError on missing parts, shapes or bounds."""
         return cls(IntegerScalePath.layers_of(tensors, config))
 
-    def tensors(self) -> dict[str, NDArray]:
+    def tensors(self) -> dict[str, NDArray[Any]]:
         """The layers as named int32 arrays, for the weights file. Raises WeightsError."""
         return dict(self.exact.tensors())
 
@@ -117,7 +118,7 @@ class FixedPointScalePath:
         return _layer(features[None], weight, bias, shift, SCALE_LEVELS - 1)[0].to(torch.uint8)
 
 
-def _layer(a: Tensor, weight: Tensor, bias: NDArray, shift: int, top: int) -> Tensor:
+def _layer(a: Tensor, weight: Tensor, bias: NDArray[Any], shift: int, top: int) -> Tensor:
     """clamp((conv(a) + bias) / 2^shift rounded half up, 0, top), exact in float64."""
     # The rounding absorbs a library that convolves by FFT; exact sums it leaves alone.
     total = torch.round(F.conv2d(a, weight, padding=weight.shape[-1] // 2))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ ACTIVATION_MAX = 1 << 16
 HYPER_MAX = ACTIVATION_MAX >> ACTIVATION_BITS
 """z_hat is limited to +-HYPER_MAX on its way into the path (not where it is coded)."""
 EXACT = 1 << 53
+AT_ONCE = 192
+"""Positions that a layer is computed for at once, or those of one row."""
 
 
 def layer_widths(config: ModelConfig) -> tuple[tuple[int, int], ...]:
@@ -59,9 +62,9 @@ class FixedPointLayer:
         return total
 
     @functools.cached_property
-    def taps(self) -> NDArray[np.float64]:
-        """The weight as (k, k, O, I)."""
-        return np.ascontiguousarray(self.weight.transpose(2, 3, 0, 1), dtype=np.float64)
+    def matrix(self) -> NDArray[np.float64]:
+        """The weight as (O, k k I)."""
+        return self.weight.transpose(0, 2, 3, 1).reshape(len(self.weight), -1).astype(np.float64)
 
 
 class IntegerScalePath:
@@ -90,7 +93,9 @@ class IntegerScalePath:
         return named
 
     @staticmethod
-    def layers_of(tensors: Mapping[str, NDArray], config: ModelConfig) -> list[FixedPointLayer]:
+    def layers_of(
+        tensors: Mapping[str, NDArray[Any]], config: ModelConfig
+    ) -> list[FixedPointLayer]:
         """Inverse of `tensors`. Raises WeightsError on missing parts or wrong shapes."""
         layers = []
         for i, ((inputs, outputs), k) in enumerate(zip(layer_widths(config), KERNELS, strict=True)):
@@ -116,7 +121,7 @@ class IntegerScalePath:
             if float((reach + bias).max()) + (1 << 32) >= EXACT:
                 raise WeightsError(f"scale path: layer {i} could exceed 2^53")
 
-    def indexes(self, z: NDArray[np.integer], conditioning: Conditioning) -> NDArray[np.uint8]:
+    def indexes(self, z: NDArray[np.integer[Any]], conditioning: Conditioning) -> NDArray[np.uint8]:
         """Scale index of every symbol of y.
 
         Args:
@@ -128,7 +133,9 @@ class IntegerScalePath:
         """
         return self.indexes_of(self.features(z, conditioning), conditioning)
 
-    def features(self, z: NDArray[np.integer], conditioning: Conditioning) -> NDArray[np.float64]:
+    def features(
+        self, z: NDArray[np.integer[Any]], conditioning: Conditioning
+    ) -> NDArray[np.float64]:
         """All layers but the last: integers (hyper_width, 4h, 4w)."""
         a = z.astype(np.float64).clip(-HYPER_MAX, HYPER_MAX) * 2**ACTIVATION_BITS
         for layer, shuffled in zip(self.layers[:-1], SHUFFLE, strict=False):
@@ -146,25 +153,39 @@ class IntegerScalePath:
         few rows at a time.
         """
         shift = WEIGHT_BITS + ACTIVATION_BITS
-        last = _convolved(features, self.layers[-1], conditioning, shift, SCALE_LEVELS - 1)
-        return last.astype(np.uint8)
+        top = SCALE_LEVELS - 1
+        return _convolved(features, self.layers[-1], conditioning, shift, top, np.uint8)
 
 
 def _convolved(
-    a: NDArray[np.float64], layer: FixedPointLayer, conditioning: Conditioning, shift: int, top: int
-) -> NDArray[np.float64]:
-    """clamp((conv(a) + bias) / 2^shift rounded half up, 0, top), exact in float64."""
-    taps, (_, rows, columns) = layer.taps, a.shape
-    reach = len(taps) // 2
-    padded = np.pad(a, ((0, 0), (reach, reach), (reach, reach)))
-    total = np.zeros((taps.shape[2], rows * columns))
-    total += layer.bias_at(conditioning)[:, None] + 2.0 ** (shift - 1)
-    for i, j in np.ndindex(taps.shape[:2]):
-        window = padded[:, i : i + rows, j : j + columns]
-        total += taps[i, j] @ window.reshape(len(a), -1)
-    total *= 2.0**-shift
-    np.floor(total, out=total)
-    return total.clip(0, top, out=total).reshape(-1, rows, columns)
+    a: NDArray[np.float64],
+    layer: FixedPointLayer,
+    conditioning: Conditioning,
+    shift: int,
+    top: int,
+    dtype: type = np.float64,
+) -> NDArray[Any]:
+    """clamp((conv(a) + bias) / 2^shift rounded half up, 0, top), exact in float64.
+
+    Some rows at a time, so that what is computed with stays in the processor's cache.
+    """
+    side, (_, rows, columns) = layer.weight.shape[2], a.shape
+    reach = side // 2
+    # Exact, too: a power of two moves the exponents alone.
+    weight = layer.matrix * 2.0**-shift
+    bias = (layer.bias_at(conditioning)[:, None] + 2.0 ** (shift - 1)) * 2.0**-shift
+    padded = np.pad(a, ((0, 0), (reach, reach), (reach, reach))) if reach else a
+    result: NDArray[Any] = np.empty((len(weight), rows, columns), dtype=dtype)
+    step = max(1, AT_ONCE // columns)
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        taps = [padded[:, start + i : stop + i, j : j + columns] for i, j in np.ndindex(side, side)]
+        total = weight @ np.concatenate(taps).reshape(weight.shape[1], -1)
+        total += bias
+        np.floor(total, out=total)
+        total.clip(0, top, out=total)
+        result[:, start:stop] = total.reshape(len(weight), -1, columns)
+    return result
 
 
 def _pixel_shuffle(a: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ HALF_PRECISION_SIZE = 1024
 """Tensors of at least this many values are stored as float16, smaller ones as float32."""
 
 
-def model_tensors(model: CompressionModel) -> dict[str, NDArray]:
+def model_tensors(model: CompressionModel) -> dict[str, NDArray[Any]]:
     """The float parameters as stored in a weights file.
 
     The scale path is left out: it is stored as integers, which are as exact as it was.

@@ -15,6 +15,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class Weights:
     """A weights file, read and checked as far as that goes without torch."""
 
     config: ModelConfig
-    tensors: Mapping[str, NDArray]
+    tensors: Mapping[str, NDArray[Any]]
     z_tables: TableSet
     y_tables: TableSet
     id: str
@@ -95,7 +96,7 @@ def load_weights(path: Path) -> Weights:
         return Weights(config, tensors, z_tables, y_tables, content_id(config_text, tensors))
 
 
-def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray]) -> str:
+def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[Any]]) -> str:
     """Write a weights file, all of it or nothing; returns its id.
 
     Raises:
@@ -108,7 +109,7 @@ def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray]
     return content_id(config_text, contiguous)
 
 
-def content_id(config: str, tensors: Mapping[str, NDArray]) -> str:
+def content_id(config: str, tensors: Mapping[str, NDArray[Any]]) -> str:
     """ID_DIGITS hex digits that name weights with this configuration (JSON as stored)."""
     spelled = {dtype: name for name, dtype in DTYPES.items()}
     digest = hashlib.sha256()
@@ -155,7 +156,7 @@ def _released_id() -> str:
         return ""
 
 
-def _parse(data: bytes) -> tuple[str, dict[str, NDArray]]:
+def _parse(data: bytes) -> tuple[str, dict[str, NDArray[Any]]:
     """The configuration as text, and the tensors, of a safetensors file."""
     metadata, tensors = parse_tensors(data)
     for name, tensor in tensors.items():
@@ -166,7 +167,7 @@ def _parse(data: bytes) -> tuple[str, dict[str, NDArray]]:
     return metadata.get("config", ""), tensors
 
 
-def _check_values(name: str, tensor: NDArray) -> None:
+def _check_values(name: str, tensor: NDArray[Any]) -> None:
     """Raise WeightsError for numbers that no training ends with, and arithmetic fails with."""
     if tensor.dtype == DTYPES["I32"]:
         return
@@ -183,7 +184,7 @@ def _check_values(name: str, tensor: NDArray) -> None:
             raise WeightsError(f"{name}: quantisation steps beyond e^{MAX_LOG_STEP:g}")
 
 
-def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray]:
+def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray[Any]:
     """The named arrays of a TableSet, for the weights file; kind is z or y."""
     return {
         f"tables.{kind}.{field.name}": getattr(tables, field.name)
@@ -191,7 +192,7 @@ def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray]:
     }
 
 
-def _table_set(tensors: Mapping[str, NDArray], kind: str) -> TableSet:
+def _table_set(tensors: Mapping[str, NDArray[Any]], kind: str) -> TableSet:
     parts = []
     for field in dataclasses.fields(TableSet):
         part = tensors.get(f"tables.{kind}.{field.name}")

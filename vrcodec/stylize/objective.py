@@ -44,7 +44,7 @@ class StyleTransfer(Task[StyleNet]):
         initial: a network to begin with.
     """
 
-    figures = (CONTENT, *STYLE_LAYERS)
+    figures: tuple[str, ...] = (CONTENT, *STYLE_LAYERS)
 
     def __init__(
         self,

@@ -20,9 +20,9 @@ _LABEL = 16
 def sheet(stylizer: Stylizer, pixels: Pixels, positions: Sequence[float] = POSITIONS) -> Pixels:
     """The sheet; dials that do not move are at their defaults."""
     scale = min(1.0, SIDE / max(pixels.shape[:2]))
-    size = tuple(max(1, round(length * scale)) for length in pixels.shape[1::-1])
-    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
-    width, height = size[0] + _GAP, size[1] + _GAP + _LABEL
+    height, width = (max(1, round(length * scale)) for length in pixels.shape[:2])
+    small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    width, height = width + _GAP, height + _GAP + _LABEL
     page = Image.new("RGB", (width * len(positions) - _GAP, height * len(stylizer.dials)), "white")
     draw = ImageDraw.Draw(page)
     for row, dial in enumerate(stylizer.dials):

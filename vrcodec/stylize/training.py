@@ -87,8 +87,8 @@ def style_picture(path: Path, side: int) -> Tensor:
     """A style picture, (3, h, w) in [0, 1], its shorter side as said. Raises PictureError."""
     picture = Image.fromarray(read_pixels(path, str(path)))
     scale = side / min(picture.size)
-    size = tuple(max(side, round(length * scale)) for length in picture.size)
-    pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+    width, height = (max(side, round(length * scale)) for length in picture.size)
+    pixels = np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float() / 255
 
 

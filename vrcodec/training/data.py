@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,7 +149,7 @@ class CropSampler:
         self.augmentation = augmentation
         self.rng = np.random.default_rng(seed)
 
-    def batch(self, count: int, size: int, quality: NDArray | float = 0.0) -> Tensor:
+    def batch(self, count: int, size: int, quality: NDArray[Any] | float = 0.0) -> Tensor:
         """Crops (count, 3, size, size), float in [0, 1].
 
         Args:
@@ -175,7 +176,9 @@ class CropSampler:
             crops[torch.from_numpy(which).to(crops.device)] = part
         return self._augment(crops, rng.random(count))
 
-    def _gather(self, indices: NDArray, corners: NDArray, side: int, flip: NDArray) -> Tensor:
+    def _gather(
+        self, indices: NDArray[Any], corners: NDArray[Any], side: int, flip: NDArray[Any]
+    ) -> Tensor:
         """Crops (n, 3, side, side) of pictures, their corners (n, 2) at row and column."""
         device = self.store.pixels.device
         shapes = np.array(self.store.shapes)[indices]
@@ -190,7 +193,7 @@ class CropSampler:
         where = where + row * along[:, None] + torch.where(turned, side - 1 - along, along)
         return self.store.pixels[where].float() / 255
 
-    def _augment(self, crops: Tensor, draws: NDArray) -> Tensor:
+    def _augment(self, crops: Tensor, draws: NDArray[Any]) -> Tensor:
         """Turn some crops grey, blend some with noise, replace some; in place."""
         rng, chance, size = self.rng, self.augmentation, crops.shape[-1]
         noisy, synthetic = chance.grey + chance.noise, chance.grey + chance.noise + chance.synthetic

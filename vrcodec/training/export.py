@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class Finished:
     fixed: FixedPointScalePath
     z_tables: TableSet
     y_tables: TableSet
-    tensors: dict[str, NDArray]
+    tensors: dict[str, NDArray[Any]]
 
     def save(self, path: Path) -> str:
         """Write the weights file; returns the id of the weights. Raises VrcodecError."""
@@ -142,7 +143,10 @@ def _reach(level: int) -> int:
 
 
 def _count(
-    values: NDArray, indexes: NDArray, limits: list[int], counts: list[NDArray[np.float64]]
+    values: NDArray[Any],
+    indexes: NDArray[Any],
+    limits: list[int],
+    counts: list[NDArray[np.float64]],
 ) -> None:
     for level in np.unique(indexes).tolist():
         limit = limits[level]
@@ -172,7 +176,7 @@ def _hyper_prior(
     return mean.numpy(), model.hyper_prior.log_scale(vector)[0].exp().numpy()
 
 
-def _hyper_table(values: NDArray, mean: float, sigma: float) -> tuple[int, NDArray[np.int32]]:
+def _hyper_table(values: NDArray[Any], mean: float, sigma: float) -> tuple[int, NDArray[np.int32]]:
     spread = min(math.ceil(4 * sigma) + 1, MAX_HYPER_SYMBOLS // 4)
     low, high = round(mean) - spread, round(mean) + spread
     if len(values):

@@ -27,6 +27,9 @@ MakeModel = Callable[[ModelConfig], CompressionModel]
 """What makes a network of a shape: `CompressionModel`, or that with other parts."""
 TUNE = "tune"
 """Name of the second dial, from squared error to a perceptual loss."""
+FIDELITY_SHARE = 0.25
+"""Share of the crops that lie at the second dial's lower end, besides those that are drawn there:
+what is compared most is squared error, and there the second distortion costs no time."""
 LOSS_LIMIT = 50.0
 """A sample's gradient is scaled down as far as its loss exceeds this (usual: 5 to 30)."""
 EXPORT_SIZE = 256
@@ -94,6 +97,8 @@ class RateDistortion:
     def batch(self, count: int, side: int) -> Batch:
         """Crops (count, 3, side, side) in [0, 1], and positions (count, K) on the dials."""
         drawn = sample_positions(self.rng, count, self.dials, self.held)
+        if drawn.shape[1] > 1:
+            drawn[self.rng.random(count) < FIDELITY_SHARE, 1] = 0
         crops = self.sampler.batch(count, side, drawn[:, 0])
         return crops, torch.from_numpy(drawn)
 

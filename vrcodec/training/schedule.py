@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vrcodec.conditional.dials import Dials
 
@@ -27,7 +28,7 @@ def learning_rate(progress: float, step: int, warmup_steps: int, decay: float) -
 
 def sample_positions(
     rng: np.random.Generator, count: int, dials: Dials, held: Mapping[str, float] | None = None
-) -> np.ndarray:
+) -> NDArray[np.float32]:
     """Positions (count, K) on every dial, drawn anew for every sample.
 
     Uniform in [0, 1], so that coefficients are log-uniform, but for 5 % of extra mass at each end,

@@ -82,8 +82,9 @@ class PillowCodec:
 
     def decode(self, data: bytes) -> Image.Image:
         """The RGB picture of a file."""
-        with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
+        with Image.open(io.BytesIO(data)) as file:
+            image: Image.Image = file.convert("RGB")
+        return image
 
     def with_threads(self, threads: int) -> PillowCodec:
         """The same with at most this many threads, where the codec lets one choose."""
