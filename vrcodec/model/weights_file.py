@@ -156,7 +156,7 @@ def _released_id() -> str:
         return ""
 
 
-def _parse(data: bytes) -> tuple[str, dict[str, NDArray[Any]]:
+def _parse(data: bytes) -> tuple[str, dict[str, NDArray[Any]]]:
     """The configuration as text, and the tensors, of a safetensors file."""
     metadata, tensors = parse_tensors(data)
     for name, tensor in tensors.items():
@@ -184,7 +184,7 @@ def _check_values(name: str, tensor: NDArray[Any]) -> None:
             raise WeightsError(f"{name}: quantisation steps beyond e^{MAX_LOG_STEP:g}")
 
 
-def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray[Any]:
+def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray[Any]]:
     """The named arrays of a TableSet, for the weights file; kind is z or y."""
     return {
         f"tables.{kind}.{field.name}": getattr(tables, field.name)
