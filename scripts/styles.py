@@ -133,14 +133,14 @@ def twins(arguments: argparse.Namespace) -> None:
     """Print the loss and the terms of the conditioned network and of its twins."""
     network, options = load_style(arguments.run / RESULT), options_of(arguments.run)
     steps = options.max_steps if arguments.equal_steps else options.max_steps // len(SETTINGS)
-    networks = [twin(arguments, content, steps) for content in SETTINGS]
+    networks = [twin(arguments, content, steps) for content in arguments.settings]
     task, pictures = (
         objective(arguments, network.config, options.style_side),
         centres(arguments.val),
     )
     names = network.config.dials.names
     rows = [["content", "network", "steps", *names, "loss", "against conditioned"]]
-    for content, other in zip(SETTINGS, networks, strict=True):
+    for content, other in zip(arguments.settings, networks, strict=True):
         own = 0.0
         for title, model, count in (
             ("conditioned", network, options.max_steps),
@@ -217,6 +217,7 @@ def main() -> None:
     command.add_argument("--train", type=Path, nargs="+", required=True)
     command.add_argument("-o", "--output", type=Path, required=True)
     command.add_argument("--equal-steps", action="store_true")
+    command.add_argument("--settings", type=float, nargs="+", default=SETTINGS)
     command = commands.add_parser("beside")
     command.set_defaults(function=beside)
     command.add_argument("weights")

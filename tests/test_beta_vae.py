@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +54,24 @@ def test_a_twin_is_trained_for_one_beta_alone(store: PictureStore) -> None:
     assert DIALS.coefficients([0.5]) == pytest.approx((8.0,))
     spread = BetaVaeLoss(store, shape=TINY).batch(99)[1]
     assert spread.min() == 0 and spread.max() == 1 and spread.std() > 0.2
+
+
+@pytest.mark.slow
+def test_the_comparison_with_twins(pictures: Path, tmp_path: Path) -> None:
+    """Runs, is not done again, and prints what the document shows."""
+    pytest.importorskip("matplotlib")
+    script = Path(__file__).parents[1] / "scripts" / "beta_vae.py"
+    out, svg = tmp_path / "out", tmp_path / "terms.svg"
+    command = [sys.executable, str(script), "--train", str(pictures), "--val", str(pictures)]
+    command += ["-o", str(out), "--steps", "3", "--plot", str(svg)]
+    printed = []
+    for _ in range(2):
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, check=False, cwd=script.parents[1],
+            env=os.environ | {"PYTHONPATH": str(script.parents[1])},
+        )
+        assert result.returncode == 0, result.stderr
+        printed.append((result.stdout, svg.read_bytes()))
+    assert printed[0] == printed[1]
+    assert printed[0][0].count("twin, equal compute") == 3 and b"<svg" in printed[0][1]
+    assert len(list(out.glob("*/weights.safetensors"))) == 7
