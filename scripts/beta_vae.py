@@ -138,16 +138,17 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
             (line,) = axes.plot(kls, errors, style, color=colour, markersize=6, alpha=0.9)
             title = name if name == "conditioned" else f"twins for one beta, {name}"
             lines.append((line, title))
-        for name, (error, kl) in found["conditioned"].items():
+        for name, (error, kl) in list(found["conditioned"].items())[::2]:
             axes.annotate(
                 f"{float(name):.3g}",
                 (kl, error),
-                xytext=(6, 4),
+                xytext=(4, 6),
                 fontsize=8,
                 textcoords="offset points",
             )
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set_yscale("log")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_formatter("{x:g}")
         plain(axes, "KL, nats a picture", "reconstruction, nats a picture", lines)
         axes.get_legend().set_loc("upper right")
         figure.savefig(path, facecolor="white", bbox_inches="tight", metadata={"Date": None})
