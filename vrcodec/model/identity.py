@@ -79,23 +79,23 @@ def header_length(data: bytes | memoryview) -> int:
     return length
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a weights file; nothing but a regular file is opened, or waited for.
 
     Raises:
         WeightsError, OSError: it is none, or cannot be read.
     """
-    _check_file(path.stat())
+    _check_file(path.stat(), max_bytes)
     with open(os.open(path, os.O_RDONLY | _NO_WAITING), "rb") as file:
         facts = os.fstat(file.fileno())
-        _check_file(facts)
+        _check_file(facts, max_bytes)
         return file.read(facts.st_size)
 
 
-def _check_file(facts: os.stat_result) -> None:
+def _check_file(facts: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(facts.st_mode):
         raise WeightsError("not a weights file: not a regular file")
-    if facts.st_size > MAX_BYTES:
+    if facts.st_size > max_bytes:
         raise WeightsError("too large for a weights file")
 
 
