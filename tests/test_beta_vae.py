@@ -37,7 +37,7 @@ def test_the_divergence_is_that_of_torch() -> None:
 def test_a_small_beta_spends_more_nats_and_errs_less(store: PictureStore, tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = BetaVaeLoss(store, shape=TINY)
-    options = {"max_steps": 120, "batch": 16, "lr": 4e-3, "warmup_steps": 5, "ema": 0.95}
+    options = {"max_steps": 240, "batch": 16, "lr": 4e-3, "warmup_steps": 5, "ema": 0.95}
     options["precision"] = "float32"
     crops = task.batch(64)[0]
     assert run_task(lambda *_: task, tmp_path / "run", options, LoopOptions)
