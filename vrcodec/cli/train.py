@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from vrcodec.cli.common import device_option
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text
+from vrcodec.errors import VrcodecError, reason
 from vrcodec.training.options import DISABLED, LoopOptions, TrainingOptions, about_option, flag
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ def _shape(path: Path) -> ModelConfig:
             raise VrcodecError(f"{path}: too long for a model configuration")
         return ModelConfig.from_json(text.decode())
     except OSError as error:
-        raise VrcodecError(f"{path}: {os_error_text(error)}") from error
+        raise VrcodecError(f"{path}: {reason(error)}") from error
     except RecursionError:
         raise VrcodecError(f"{path}: not a model configuration: nested too deep") from None
     except (ValueError, OverflowError) as error:

@@ -118,6 +118,9 @@ class Networks(Protocol):
     ) -> NDArray[np.uint8]:
         """Pixels (B, 16 h, 16 w, 3)."""
 
+    def small_synthesis(self, y_hat: NDArray[np.float32], reduce: int) -> NDArray[np.uint8]:
+        """Pixels (B, 16 h / reduce, 16 w / reduce, 3); see model/small_synthesis.py."""
+
     def scale_indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At
     ) -> NDArray[np.uint8]:

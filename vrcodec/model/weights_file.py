@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,27 +23,19 @@ from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
 from vrcodec.conditional.dials import ANCHORS
-from vrcodec.errors import UnknownWeightsError, WeightsError
+from vrcodec.errors import ArgumentError, UnknownWeightsError, WeightsError
 from vrcodec.files import write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
-from vrcodec.model.tensors_file import (
-    DTYPES,
-    check_finite,
-    naming,
-    parse_tensors,
-    read_regular,
-    shown,
-)
-from vrcodec.model.tensors_file import MAX_HEADER_BYTES as MAX_HEADER_BYTES
+from vrcodec.model.identity import ID_DIGITS as ID_DIGITS
+from vrcodec.model.identity import default_weights as default_weights
+from vrcodec.model.identity import id_of, naming, read_file
+from vrcodec.model.tensors_file import DTYPES, check_finite, parse_tensors, shown
 from vrcodec.model.tensors_file import MAX_VALUE as MAX_VALUE
 
-ID_DIGITS = 16
-"""64 bits of the hash, as hexadecimal digits."""
 SHORT_ID_DIGITS = 6
 """Of an id as files of version 1 name it."""
 BUCKETS = ANCHORS - 1
 """Sets of tables for z: that of a picture is `Conditioning.bucket(BUCKETS)`."""
-MAX_BYTES = 256 << 20
 DEVIATION_RANGE = (1e-4, 1e4)
 MAX_LOG_STEP = 40.0
 """Quantisation steps are within e to the power of plus and minus this, in deviations."""
@@ -66,26 +58,24 @@ class Weights:
     id: str
 
 
-def default_weights() -> Path:
-    """The released weights: in the installed package, or in the checkout it runs from.
+def chosen_weights(weights: object = None) -> Path:
+    """The weights file that a caller names, or the released one.
 
     Raises:
-        WeightsError: there are none.
+        ArgumentError: it is no path.
+        WeightsError: there are no released ones.
     """
-    package = Path(__file__).resolve().parents[1]
-    for path in (
-        package / "weights_data" / "release.safetensors",
-        package.parent / "weights" / "release.safetensors",
-    ):
-        if path.is_file():
-            return path
-    raise WeightsError("this installation has no weights; name some with --weights FILE")
+    if weights is None:
+        return default_weights()
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ArgumentError(f"weights are the path of a file, not a {type(weights).__name__}")
+    return Path(weights)
 
 
 def load_weights(path: Path) -> Weights:
     """Read a weights file. Raises WeightsError if it is missing, broken or impossible."""
     with naming(path):
-        data = read_regular(path, MAX_BYTES)
+        data = read_file(path)
         config_text, tensors = _parse(data)
         config = ModelConfig.from_json(config_text)
         for name, tensor in tensors.items():
@@ -97,7 +87,7 @@ def load_weights(path: Path) -> Weights:
 
 
 def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[Any]]) -> str:
-    """Write a weights file, all of it or nothing; returns its id.
+    """Write a weights file, all of it or nothing, and through no link; returns its id.
 
     Raises:
         VrcodecError: it cannot be written. What was there before still is.
@@ -105,22 +95,20 @@ def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     config_text = config.to_json()
     data = save(contiguous, metadata={"config": config_text})
-    write_atomically(path, data, overwrite=True)
+    write_atomically(path, data, overwrite=True, below=path.parent)
     return content_id(config_text, contiguous)
 
 
 def content_id(config: str, tensors: Mapping[str, NDArray[Any]]) -> str:
     """ID_DIGITS hex digits that name weights with this configuration (JSON as stored)."""
     spelled = {dtype: name for name, dtype in DTYPES.items()}
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        shape = ",".join(map(str, tensor.shape))
-        for text in (name, spelled[tensor.dtype], shape):
-            digest.update(text.encode() + b"\0")
-        digest.update(np.ascontiguousarray(tensor).data)
-    digest.update(config.encode())
-    return digest.hexdigest()[:ID_DIGITS]
+    return id_of(
+        config,
+        [
+            (name, spelled[tensor.dtype], tensor.shape, np.ascontiguousarray(tensor).data)
+            for name, tensor in tensors.items()
+        ],
+    )
 
 
 def weights_id(path: Path) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import VrcodecError, reason
 from vrcodec.extras import require
-from vrcodec.files import os_error_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +55,7 @@ class EfficientNetLite(nn.Module):
         try:
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except OSError as error:
-            raise VrcodecError(f"{path}: {os_error_text(error)}") from error
+            raise VrcodecError(f"{path}: {reason(error)}") from error
         self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())
         self.blocks = network._blocks[: 1 + max(max(blocks, default=0) for blocks in self.STYLE)]
         self.eval().requires_grad_(False)

@@ -19,7 +19,7 @@ from vrcodec.model.tensors_file import (
     check_finite,
     naming,
     parse_tensors,
-    read_regular,
+    read_file,
     shown,
 )
 from vrcodec.stylize.config import StyleConfig
@@ -77,7 +77,7 @@ def load_style(path: Path) -> StyleNet:
         WeightsError: the file is missing, broken or impossible; one line.
     """
     with naming(path):
-        metadata, tensors = parse_tensors(read_regular(path, MAX_BYTES))
+        metadata, tensors = parse_tensors(read_file(path, MAX_BYTES))
         config = StyleConfig.from_json(metadata.get(KEY, ""))
         with torch.device("meta"):  # shapes alone, until they are known to be those of the file
             network = StyleNet(config)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text, write_atomically
+from vrcodec.errors import VrcodecError, reason
+from vrcodec.files import write_atomically
 from vrcodec.model.config import ModelConfig
 from vrcodec.training.objective import Model, Objective
 from vrcodec.training.optimizers import Optimizer, make_optimizer
@@ -145,7 +145,7 @@ def write_output(path: Path, data: bytes) -> None:
     """Write or replace a file of the run's own folder, never through a link."""
     if path.is_symlink():
         raise VrcodecError(f"{path}: is a link, and would be written through")
-    write_atomically(path, data, overwrite=True)
+    write_atomically(path, data, overwrite=True, below=path.parent)
 
 
 @overload
@@ -176,7 +176,7 @@ def read(path: Path, kind: type[Any] = TrainingOptions) -> Checkpoint[Any]:
     except VrcodecError:
         raise
     except OSError as error:
-        raise VrcodecError(f"{path}: {os_error_text(error)}") from error
+        raise VrcodecError(f"{path}: {reason(error)}") from error
     except Exception:  # torch and pickle raise many kinds, with advice that is not ours
         raise VrcodecError(f"{path}: not a checkpoint, or a damaged one") from None
     try:

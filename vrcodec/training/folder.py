@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text
+from vrcodec.errors import VrcodecError, reason
 from vrcodec.model.precision import fastest_dtype
 from vrcodec.training import checkpoints
 from vrcodec.training.checkpoints import CHECKPOINT, Checkpoint
@@ -97,7 +96,7 @@ def open_run(run: Path, resume: bool, kind: type[Options]) -> Checkpoint[Options
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        what = "not a folder" if isinstance(error, FileExistsError) else os_error_text(error)
+        what = "not a folder" if isinstance(error, FileExistsError) else reason(error)
         raise VrcodecError(f"{run}: {what}") from error
     return None
 
