@@ -90,5 +90,5 @@ def test_the_command_line_says_so_before_any_work(
     )
     assert result.returncode == 1
     assert re.search(line.replace("[", r"\["), result.stderr.splitlines()[-1])
-    assert len(result.stderr.splitlines()) <= 2  # SSIMULACRA2 may be missed before
+    assert len(result.stderr.splitlines()) <= 3  # MS-SSIM and SSIMULACRA2 may be missed before
     assert not (tmp_path / "out").exists()
