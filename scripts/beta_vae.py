@@ -32,8 +32,6 @@ from vrcodec.training.options import LoopOptions
 TWINS = (0.0, 0.5, 1.0)
 """Positions on the dial."""
 CURVE = tuple(i / 8 for i in range(9))
-CROPS = 2048
-"""Validation crops that everything is measured on."""
 CPU = torch.device("cpu")
 
 
@@ -68,7 +66,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Train what is missing; the terms of everything by beta."""
     store = PictureStore(arguments.train, SIDE, CPU, progress=True)
     val = PictureStore([arguments.val], SIDE, CPU)
-    crops = CropSampler(val, REDUCED, seed=1).batch(CROPS, SIDE)
+    crops = CropSampler(val, REDUCED, seed=1).batch(arguments.crops, SIDE)
     steps, out = arguments.steps, arguments.output
 
     def terms(run: Path, count: int, held: float | None, at: tuple[float, ...]) -> Terms:
@@ -162,6 +160,7 @@ def main() -> None:
     parser.add_argument("--val", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=600, help="of the conditioned network")
+    parser.add_argument("--crops", type=int, default=2048, help="of --val, to measure on")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the terms")
     arguments = parser.parse_args()
     found = measure(arguments)

@@ -55,10 +55,11 @@ SIDE = 256
 CPU = torch.device("cpu")
 
 
-def centres(folder: Path) -> list[Tensor]:
-    """The centres of a folder's pictures, (3, h, w) in [0, 1]."""
+def centres(folder: Path, count: int) -> list[Tensor]:
+    """The centres of pictures of a folder, spread evenly over it, (3, h, w) in [0, 1]."""
     found = []
-    for path in sorted(folder.glob("*.png")):
+    paths = sorted(folder.glob("*.png"))
+    for path in paths[:: max(1, len(paths) // count)]:
         picture = load_rgb(path)
         height, width = (min(SIDE, side) // FOLD * FOLD for side in picture.shape[1:])
         top, left = (picture.shape[1] - height) // 2, (picture.shape[2] - width) // 2
@@ -87,7 +88,7 @@ def terms(arguments: argparse.Namespace) -> None:
     """Print, for every dial, its own term along it."""
     network = load_style(arguments.run / RESULT)
     task = objective(arguments, network.config, options_of(arguments.run).style_side)
-    pictures = centres(arguments.val)
+    pictures = centres(arguments.val, arguments.pictures)
     rows = [["dial", *(f"at {position:g}" for position in POSITIONS), "falls"]]
     for name in network.config.dials.names:
         along = [measured(task, network, pictures, {name: at})[name] for at in POSITIONS]
@@ -136,7 +137,7 @@ def twins(arguments: argparse.Namespace) -> None:
     networks = [twin(arguments, content, steps) for content in arguments.settings]
     task, pictures = (
         objective(arguments, network.config, options.style_side),
-        centres(arguments.val),
+        centres(arguments.val, arguments.pictures),
     )
     names = network.config.dials.names
     rows = [["content", "network", "steps", *names, "loss", "against conditioned"]]
@@ -214,6 +215,7 @@ def main() -> None:
         command.add_argument("run", type=Path)
         command.add_argument("--style", type=Path, required=True)
         command.add_argument("--val", type=Path, required=True)
+        command.add_argument("--pictures", type=int, default=24, help="of --val, to measure on")
     command.add_argument("--train", type=Path, nargs="+", required=True)
     command.add_argument("-o", "--output", type=Path, required=True)
     command.add_argument("--equal-steps", action="store_true")
