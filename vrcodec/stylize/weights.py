@@ -67,7 +67,7 @@ def save_style(path: Path, network: StyleNet) -> None:
         half = array.ndim >= 2 and array.size >= HALF_PRECISION_SIZE
         tensors[name] = array.astype(np.float16) if half else array
     data = save(tensors, metadata={KEY: network.config.to_json()})
-    write_atomically(path, data, overwrite=True)
+    write_atomically(path, data, overwrite=True, below=path.parent)
 
 
 def load_style(path: Path) -> StyleNet:

@@ -57,7 +57,8 @@ class Task(ABC, Generic[Model]):
     def export(self, finished: Model, path: Path) -> None:
         """Write its parameters, and what `describe` says, as safetensors. Raises VrcodecError."""
         state = {name: value.contiguous() for name, value in finished.state_dict().items()}
-        write_atomically(path, save(state, {"config": self.describe()}), overwrite=True)
+        data = save(state, {"config": self.describe()})
+        write_atomically(path, data, overwrite=True, below=path.parent)
 
     def validate(self, finished: Model) -> dict[str, list[float]]:
         """Nothing."""
