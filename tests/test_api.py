@@ -60,7 +60,11 @@ def test_arrays_of_any_channels(shape: tuple[int, ...], tiny_weights: Path) -> N
     assert vrcodec.decode(data, weights=tiny_weights).mode == mode
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO])
+def as_array(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, np.uint8)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, io.BytesIO, as_array])
 def test_files_of_any_kind(kind: Callable[[bytes], Any], coded: bytes, tiny_weights: Path) -> None:
     expected = np.asarray(vrcodec.decode(coded, weights=tiny_weights))
     shown = vrcodec.decode(kind(coded), weights=tiny_weights)
@@ -93,6 +97,11 @@ def test_files_by_name(coded: bytes, tiny_weights: Path, tmp_path: Path) -> None
         (np.zeros((0, 8), np.uint8), "without pixels"),
         (io.StringIO("text"), "StringIO is no file: pass a path, bytes, or a file opened with"),
         (b"junk", "cannot be read"),
+        (np.full((8, 8, 3), np.nan), r"float64 \(8, 8, 3\) is no picture: pass uint8"),
+        (np.zeros((8, 8, 5), np.uint8), r"uint8 \(8, 8, 5\) is no picture"),
+        (np.zeros(8, np.uint8), r"uint8 \(8,\) is no picture"),
+        (Image.new("RGB", (0, 5)), "without pixels"),
+        ("none.png", r"none\.png: no such file"),
     ],
 )
 def test_what_is_no_picture_is_said(wrong: Any, text: str, tiny_weights: Path) -> None:
@@ -101,7 +110,13 @@ def test_what_is_no_picture_is_said(wrong: Any, text: str, tiny_weights: Path) -
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("wrong", [None, 7, [1], Image.new("L", (8, 8)), io.StringIO("VRC")])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(None, 7, [1], Image.new("L", (8, 8)), io.StringIO("VRC")),
+        *(np.zeros((8, 8), np.uint8), np.zeros(8, np.float32)),
+    ],
+)
 def test_what_is_no_file_is_said(wrong: Any, tiny_weights: Path) -> None:
     for function in (vrcodec.info, vrcodec.decode):
         with pytest.raises(vrcodec.VrcodecError, match="is no file: pass a path, bytes"):
@@ -109,6 +124,41 @@ def test_what_is_no_file_is_said(wrong: Any, tiny_weights: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_file_in_text_mode_or_closed_is_said(coded: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.vrc"
+    path.write_bytes(coded)
+    with path.open() as text, pytest.raises(vrcodec.VrcodecError, match="opened with 'rb'"):
+        vrcodec.info(text)  # type: ignore[arg-type]
+    with path.open("rb") as closed:
+        pass
+    for function in (vrcodec.info, vrcodec.decode, vrcodec.encode):
+        with pytest.raises(vrcodec.VrcodecError, match=r"a\.vrc.* cannot be read: .*closed file"):
+            function(closed)
+
+
+def test_errors_name_the_file(coded: bytes, tiny_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.vrc"
+    path.write_bytes(coded[:-1])
+    for function in (vrcodec.info, vrcodec.decode, Codec(tiny_weights, "cpu").decode):
+        for source in (path, str(path), path.open("rb")):
+            with pytest.raises(vrcodec.TruncatedError, match=r"^.*cut\.vrc: truncated: needs"):
+                function(source)
+
+
+def test_a_coded_file_is_not_coded_again(coded: bytes, tiny_weights: Path, tmp_path: Path) -> None:
+    """But for a picture that somebody has opened on purpose."""
+    path = tmp_path / "a.vrc"
+    path.write_bytes(coded)
+    for source in (path, coded, io.BytesIO(coded)):
+        with pytest.raises(vrcodec.PictureError, match=r"a \.vrc file, coded already"):
+            vrcodec.encode(source, weights=tiny_weights)
+    (tmp_path / "a.png").write_bytes(coded)
+    with pytest.raises(vrcodec.PictureError, match=r"a\.png: .*coded already"):
+        vrcodec.encode(tmp_path / "a.png", weights=tiny_weights)
+    shown = vrcodec.decode(coded, weights=tiny_weights)
+    assert vrcodec.info(vrcodec.encode(shown, 0.1, weights=tiny_weights))["bytes"] < len(coded)
+
+
 def test_every_setting_is_a_keyword(tiny_weights: Path) -> None:
     limit = Target(Measure.SIZE, 900)
     data = vrcodec.encode(
@@ -127,10 +177,83 @@ def test_every_setting_is_a_keyword(tiny_weights: Path) -> None:
     assert least == codec.encode(PICTURE, 0)
 
 
+@pytest.mark.parametrize("number", [np.float32(0.25), np.float64(0.25), np.array(0.25)[()]])
+def test_numbers_of_numpy_are_numbers(number: float, tiny_weights: Path) -> None:
+    image = Image.new("RGB", (30, 20), "red")
+    plain = vrcodec.encode(image, 0.25, weights=tiny_weights)
+    assert vrcodec.encode(image, number, weights=tiny_weights) == plain
+    assert vrcodec.encode(image, dials={"quality": number}, weights=tiny_weights) == plain
+
+
+def test_the_limit_of_pixels_is_a_keyword(coded: bytes, tiny_weights: Path) -> None:
+    """Of each call, by one model."""
+    with Image.open(PICTURE) as image:
+        pixels = image.width * image.height
+        for source in (PICTURE, image, np.asarray(image.convert("RGB"))):
+            with pytest.raises(vrcodec.PictureError, match=f"{pixels - 1:,}|{pixels - 1}"):
+                vrcodec.encode(source, weights=tiny_weights, max_pixels=pixels - 1)
+            assert vrcodec.encode(source, weights=tiny_weights, max_pixels=pixels)
+    with pytest.raises(vrcodec.PictureError, match="exceed the limit"):
+        vrcodec.decode(coded, weights=tiny_weights, max_pixels=pixels - 1)
+    assert vrcodec.decode(coded, weights=tiny_weights, max_pixels=np.int64(pixels)).size
+    codec = Codec(tiny_weights, "cpu")
+    limited = codec.limited(9)
+    assert (limited.max_pixels, limited.pipeline) == (9, codec.pipeline)
+    assert codec.decode(coded).size and codec.max_pixels > pixels
+    with pytest.raises(AttributeError, match="does not change"):
+        limited.max_pixels = 10
+
+
+def test_the_runtime_is_a_keyword(coded: bytes, tiny_weights: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    options = {"weights": tiny_weights, "device": "cpu", "runtime": "onnx"}
+    shown = vrcodec.decode(coded, **options)
+    other = vrcodec.decode(coded, **options | {"runtime": "torch"})
+    assert np.abs(np.asarray(shown).astype(int) - np.asarray(other)).max() <= 1
+    assert vrcodec.info(vrcodec.encode(PICTURE, **options))["width"] == shown.width
+
+
+@pytest.mark.parametrize(
+    ("keywords", "text"),
+    [
+        ({"weights": 5}, "weights are the path of a file, not a int"),
+        ({"weights": ["a"]}, "weights are the path of a file, not a list"),
+        ({"weights": "none"}, "none: not a weights file: no such file"),
+        ({"device": 0}, "device is the name of one, not 0"),
+        ({"device": None}, "device is the name of one, not None"),
+        ({"device": "abacus"}, "device abacus is not available"),
+        ({"threads": 0}, "threads are a number from 1 on"),
+        ({"threads": "all"}, "threads are a number from 1 on"),
+        ({"runtime": "tensorflow"}, "runtime 'tensorflow' is not one of auto, onnx, torch"),
+        ({"runtime": ["onnx"]}, "runtime is the name of one"),
+        ({"max_pixels": 0}, "max_pixels is a number from 1 on, not 0"),
+        ({"max_pixels": "1e6"}, "max_pixels is a number from 1 on"),
+        ({"max_pixels": 1e6}, "max_pixels is a number from 1 on"),
+    ],
+)
+def test_wrong_models_are_said(
+    keywords: dict[str, Any], text: str, coded: bytes, tiny_weights: Path
+) -> None:
+    keywords = {"weights": tiny_weights, **keywords}
+    with pytest.raises(vrcodec.VrcodecError, match=text):
+        vrcodec.decode(coded, **keywords)
+    with pytest.raises(vrcodec.VrcodecError, match=text):
+        vrcodec.encode(PICTURE, **keywords)
+    with pytest.raises(vrcodec.VrcodecError, match=text):
+        Codec(**keywords)
+
+
 @pytest.mark.parametrize(
     ("keywords", "text"),
     [
         ({"quality": "0.5"}, "quality is a number from 0 to 1, not '0.5'"),
+        ({"quality": 75}, r"quality 75 is not in \[0, 1\]: 0\.75\?"),
+        ({"quality": float("nan")}, r"quality nan is not in \[0, 1\]"),
+        ({"dials": [0.5]}, "dials are a mapping of names to positions"),
+        ({"dials": {1: 0.5}}, "dials are a mapping of names to positions"),
+        ({"dials": {"quality": None}}, "quality is a number from 0 to 1, not None"),
+        ({"effort": "3"}, "effort 3 is not one of 0 to 9"),
+        ({"effort": 2.5}, "effort 2.5 is not one of 0 to 9"),
         ({"quality": 1.01}, r"quality 1.01 is not in \[0, 1\]"),
         ({"quality": True}, "quality is a number"),
         ({"dials": {"warmth": 0.5}}, "have no dial warmth; they have quality"),
@@ -168,9 +291,16 @@ def test_the_model_takes_a_quality_as_such() -> None:
             torch.tensor([[0.5]]),
             model.config.dials.at(0.5),
             model.condition(0.5),
+            np.float32(0.5),
+            torch.tensor(0.5),
         ):
             torch.testing.assert_close(model(x, conditioning).x_hat, plain.x_hat, rtol=0, atol=0)
         assert model(x, 1).bpp > 1.5 * plain.bpp
+        for wrong in (torch.tensor([0.5]), torch.zeros(1, 2), torch.zeros(1, 1, 1)):
+            with pytest.raises(vrcodec.VrcodecError, match=r"conditioning of shape .* \(B, 1\)"):
+                model(x, wrong)
+        with pytest.raises(vrcodec.DialError, match=r"quality 1.5 is not in \[0, 1\]"):
+            model(x, 1.5)
 
 
 def test_a_map_of_qualities_conditions_every_position() -> None:

@@ -320,6 +320,28 @@ def test_errors_are_one_line_and_leave_nothing(
     assert names(work) == before
 
 
+def test_a_coded_file_is_not_coded_again(work: Path, run_vrcodec: RunVrcodec, coded: bytes) -> None:
+    """Alone, under another name, from stdin and in a folder."""
+    (work / "x.vrc").write_bytes(coded)
+    (work / "folder").mkdir()
+    (work / "folder" / "y.png").write_bytes(coded)
+    before = names(work)
+    for arguments, name in (
+        (["x.vrc"], "x.vrc"),
+        (["x.vrc", "--overwrite"], "x.vrc"),
+        (["x.vrc", "-o", "y.vrc"], "x.vrc"),
+        (["-", "-o", "y.vrc"], "stdin"),
+        (["folder", "-o", "out", "--jobs", "1"], "folder/y.png"),
+    ):
+        with (work / "x.vrc").open("rb") as stream:
+            result = run_vrcodec("encode", *arguments, stdin=stream)
+        assert result.returncode == 1
+        assert f"{name}: is a .vrc file already\n" in result.stderr.decode()
+        assert [path for path in names(work) if path != "out"] == before
+    assert (work / "x.vrc").read_bytes() == coded
+    assert_one_error(run_vrcodec("encode", "z.vrc"), "z.vrc: no such file or folder")
+
+
 def test_other_weights_are_refused_by_name(
     work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, coded: bytes
 ) -> None:

@@ -17,6 +17,7 @@ from conftest import RunVrcodec, Start, picture, wait_for
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.anchors import load_curves
 from vrcodec.evaluation.notebook import Notebook
+from vrcodec.evaluation.report import write_file
 from vrcodec.text import cell, printable
 
 RATES = [0.1, 1, 6]

@@ -194,6 +194,57 @@ def test_the_headline_and_what_comes_first(page: sync_api.Page, eval_report: Pat
     assert links.count() == page.locator("main > section").count() == 7
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_headline_is_seen_before_all_else(page: sync_api.Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+    places = [
+        page.locator(part).first.bounding_box() for part in (".headline", "nav", "main > section")
+    ]
+    tops = [place["y"] for place in places]
+    assert tops == sorted(tops)
+    assert places[0]["y"] + places[0]["height"] < 300
+    assert places[1]["y"] + places[1]["height"] < 700  # contents, too, without scrolling
+
+
+def test_the_contents_lead_to_their_sections(page: sync_api.Page) -> None:
+    page.set_viewport_size({"width": 1000, "height": 500})
+    for link in page.get_by_role("navigation", name="Contents").get_by_role("link").all():
+        page.evaluate("window.scrollTo(0, 0)")
+        link.click()
+        section = page.locator(link.get_attribute("href"))
+        section.locator("h2").wait_for(state="visible")
+        assert -1 <= section.bounding_box()["y"] < 500
+
+
+def test_the_table_of_bd_rates(page: sync_api.Page, eval_report: Path) -> None:
+    """All metrics, SSIMULACRA2 among them, as the JSON file has them, AVIF first."""
+    table = page.get_by_role("region", name="BD-rates")
+    heads = table.locator("thead th").all_inner_texts()
+    names = {"PSNR": "psnr", "MS-SSIM": "ms_ssim", "SSIMULACRA2": "ssimulacra2"}
+    assert heads == ["Against", *names]
+    rates = json.loads((eval_report / "bd_rates.json").read_text())
+    rows = table.locator("tbody tr").all()
+    assert rows[0].locator("th").inner_text() == "AVIF"
+    for row, rate in zip(rows, rates, strict=False):
+        assert row.locator("th").inner_text().split("\n")[0].strip() == rate["against"]
+        for cell, metric in zip(row.locator("td").all(), names.values(), strict=True):
+            shown = float(cell.inner_text().split()[0].replace("\N{MINUS SIGN}", "-"))
+            assert shown == pytest.approx(rate["bd_rate_percent"][metric]["percent"], abs=0.051)
+
+
+def test_the_dial_flips_by_the_same_key(page: sync_api.Page) -> None:
+    dial = page.locator("[data-viewer=dial]")
+    split = dial.get_by_label("Line between the two")
+    page.locator("#position").focus()
+    seen = []
+    for _ in range(3):
+        page.keyboard.press("f")
+        seen.append(split.input_value())
+    assert seen == ["100", "0", "100"]
+    dial.get_by_role("button", name="Flip").click()
+    assert split.input_value() == "0"
+
+
 def test_points_in_plots_say_their_values(page: sync_api.Page, eval_report: Path) -> None:
     curve = json.loads((eval_report / "curves" / "vrcodec.json").read_text())["results"]
     point = page.locator('[id="psnr.vrcodec.1"]')
@@ -207,6 +258,30 @@ def test_points_in_plots_say_their_values(page: sync_api.Page, eval_report: Path
     )
     page.mouse.move(2, 2)
     tip.wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("metric", ["psnr", "ms_ssim", "ssimulacra2"])
+def test_every_plot_answers_fingers(
+    metric: str, browser: sync_api.Browser, eval_report: Path
+) -> None:
+    """A value stays when the finger is lifted, and goes with the next touch elsewhere."""
+    size = {"width": 390, "height": 800}
+    context = browser.new_context(viewport=size, has_touch=True, is_mobile=True)
+    phone = context.new_page()
+    phone.goto((eval_report / "report.html").as_uri())
+    point = phone.locator(f'[id="{metric}.avif.1"]')
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    phone.touchscreen.tap(x, y)
+    tip = phone.locator("figure .tip").filter(visible=True)
+    tip.wait_for(state="visible")
+    assert tip.inner_text().startswith("AVIF, quality ") and " bpp, " in tip.inner_text()
+    place = tip.bounding_box()
+    assert place["x"] >= 0 and place["x"] + place["width"] <= 390
+    phone.locator("#curves h2").tap()
+    tip.wait_for(state="hidden")
+    context.close()
 
 
 def test_small_pictures_fill_the_column(page: sync_api.Page) -> None:
@@ -244,6 +319,20 @@ def test_the_dial_is_in_the_table_of_points(page: sync_api.Page, eval_report: Pa
     assert float(cells[0]) == pytest.approx(curve["results"]["lambda"][-1], rel=0.01)
     assert curve["dials"]["quality"]["coefficients"] == curve["results"]["lambda"]
     assert curve["dials"]["quality"]["positions"] == [0, 0.5, 1]
+
+
+def test_all_that_is_cut_on_a_phone_says_so(page: sync_api.Page) -> None:
+    """Tables and plots alike, and nothing that is whole does."""
+    page.set_viewport_size({"width": 390, "height": 800})
+    boxes = page.locator(".scroll:visible, figure:visible")
+    cut = 0
+    for box in boxes.all():
+        beyond = box.evaluate("box => box.scrollWidth - box.clientWidth > 4")
+        more = box.locator("xpath=following-sibling::*[1]")
+        assert more.is_visible() == beyond
+        assert box.evaluate("box => box.classList.contains('cut')") == beyond
+        cut += beyond
+    assert cut > 4
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

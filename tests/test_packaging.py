@@ -16,6 +16,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[1]
 WEIGHTS = b"stand-in for the weights"
+QUALITIES = b"stand-in for what was measured with them"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CHECKOUT / "vrcodec", tree / "vrcodec")
     (tree / "weights").mkdir()
     (tree / "weights" / "release.safetensors").write_bytes(WEIGHTS)
+    (tree / "weights" / "release.qualities.json").write_bytes(QUALITIES)
     (tree / "weights" / "README.md").write_text("card")
     (tree / "weights" / "trunk.safetensors").write_bytes(b"not for release")
     command = [sys.executable, "-m", "hatchling", "build", "-d", "dist"]
@@ -54,7 +56,17 @@ def test_wheel_holds_the_weights_and_every_module(packages: Path, wheel: zipfile
     assert modules <= names
     assert "vrcodec/py.typed" in names
     assert wheel.read("vrcodec/weights_data/release.safetensors") == WEIGHTS
+    assert wheel.read("vrcodec/weights_data/release.qualities.json") == QUALITIES
     assert not any("trunk" in name or name.startswith("tests/") for name in names)
+
+
+def test_wheel_installs_what_desktops_look_for(wheel: zipfile.ZipFile) -> None:
+    places = {name.partition(".data/data/")[2] for name in wheel.namelist()}
+    assert {
+        "share/man/man1/vrcodec.1",
+        "share/mime/packages/vrcodec.xml",
+        "share/thumbnailers/vrcodec.thumbnailer",
+    } <= places
 
 
 def test_wheel_holds_the_golden_files(wheel: zipfile.ZipFile) -> None:
@@ -86,7 +98,7 @@ def test_sdist_holds_the_released_weights_only(packages: Path) -> None:
     (path,) = packages.glob("dist/vrcodec-*.tar.gz")
     with tarfile.open(path) as archive:
         weights = {Path(name).name for name in archive.getnames() if "/weights/" in name}
-    assert weights == {"release.safetensors", "README.md"}
+    assert weights == {"release.qualities.json", "release.safetensors", "README.md"}
 
 
 def test_console_script_resolves() -> None:

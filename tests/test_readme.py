@@ -9,15 +9,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import torch
 from PIL import Image
 
-from vrcodec import __version__
+import vrcodec
+from vrcodec import __version__, pillow
 from vrcodec.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +33,11 @@ SHORTER = {"3600": "1", "DIR...": "photos --batch 2 --patch 64"}
 """What is put in the place of words in the README's commands."""
 SIZE = (256, 192)
 """Of the picture in the examples."""
-NOT_RUN = {"s3://": "needs a network", "vrcodec train": "tests/test_training.py runs it"}
+NOT_RUN = {
+    "s3://": "needs a network",
+    "vrcodec integrate": "tests/test_desktop.py runs it, elsewhere than in somebody's home",
+    "vrcodec train": "tests/test_training.py runs it",
+}
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -52,13 +59,31 @@ def readme_commands() -> list[str]:
     return [line for line in lines if not any(words in line for words in NOT_RUN)]
 
 
+@pytest.fixture(scope="module")
+def photo(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .vrc file by the released weights."""
+    path = tmp_path_factory.mktemp("photo") / "photo.vrc"
+    path.write_bytes(vrcodec.encode(pictures / "macaw.png"))
+    return path
+
+
 @pytest.fixture
-def place(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(
+    tmp_path: Path,
+    pictures: Path,
+    tiny_weights: Path,
+    photo: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A folder with what the README's examples begin with, as the current one."""
     shutil.copy(pictures / "macaw.png", tmp_path / "img.png")
     for name in ("photos", "kodak"):
         (tmp_path / name).mkdir()
         Image.open(tmp_path / "img.png").resize((176, 168)).save(tmp_path / name / "a.png")
+    (tmp_path / "run").mkdir()
+    shutil.copy(tiny_weights, tmp_path / "run" / "weights.safetensors")
+    (tmp_path / "coded").mkdir()
+    shutil.copy(photo, tmp_path / "coded" / "a.vrc")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -92,14 +117,41 @@ def test_commands_of_the_readme(
 
 @pytest.mark.slow
 def test_python_of_the_readme(place: Path, tiny_weights: Path) -> None:
-    (place / "run").mkdir()
-    shutil.copy(tiny_weights, place / "run" / "weights.safetensors")
     (block,) = blocks(ROOT / "README.md", "python")
-    names = {"x": torch.rand(2, 3, 64, 48), "conditioning": torch.tensor([[0.2], [0.9]])}
-    exec(compile(block, "README.md", "exec"), names)  # noqa: S102 (it is our own page)
+    names = run_python([block], "README.md", x=torch.rand(2, 3, 64, 48))
     assert names["picture"].size == SIZE
     assert (names["facts"]["width"], names["facts"]["height"]) == SIZE
+    assert names["batch"].shape == (1, 3, *SIZE[::-1])
     assert names["out"].x_hat.shape == names["x"].shape
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
+def test_python_of_the_api(
+    place: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """All blocks of docs/api.md, one after the other, as in one session."""
+    pytest.importorskip("webdataset", reason="webdataset is not installed")
+    for name in ("WEIGHTS", "DEVICE", "THREADS"):  # put back what the page sets
+        monkeypatch.setattr(pillow, name, getattr(pillow, name))
+    with tarfile.open(place / "shard.tar", "w") as shard:
+        shard.add(place / "coded" / "a.vrc", "first.vrc")
+    shutil.copy("img.png", "photo.png")
+    examples = blocks(ROOT / "docs" / "api.md", "python")
+    names = run_python(examples, "api.md")
+    assert len(examples) > 6
+    assert names["picture"].size == names["dataset"][0].shape[:0:-1] == SIZE
+    assert Image.open("grey.png").mode == "L"
+    assert (names["small"].max_pixels, names["codec"].max_pixels > 10**6) == (10**6, True)
+    assert names["out"].x_hat.shape == names["x"].shape
+    assert "first torch.Size([3, 192, 256])" in capfd.readouterr().out
+
+
+def run_python(examples: list[str], page: str, **names: Any) -> dict[str, Any]:
+    """Run the blocks of a page in the current folder; returns what they have defined."""
+    for example in examples:
+        exec(compile(example, page, "exec"), names)  # noqa: S102 (it is our own page)
+    return names
 
 
 def options(command: str) -> set[str]:

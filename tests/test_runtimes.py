@@ -20,6 +20,8 @@ from vrcodec import ArgumentError, Codec, VrcodecError, selftest
 from vrcodec.bitstream.container import unpack
 from vrcodec.codec import runtime
 from vrcodec.codec.runtime import ONNX, TORCH
+from vrcodec.codec.settings import EncodeSettings
+from vrcodec.pictures import to_coded
 
 pytest.importorskip("onnxruntime")
 from vrcodec.codec.onnx_networks import OnnxNetworks
@@ -113,6 +115,19 @@ def test_batches_are_as_single_pictures(tiny_weights: Path) -> None:
     for image, data in zip(decoded, files, strict=True):
         difference = np.asarray(image).astype(int) - np.asarray(alone.decode(data))
         assert np.abs(difference).max() <= 1
+
+
+def test_small_pictures_are_the_same_in_any_company(tiny_weights: Path) -> None:
+    """So that batches of any number go through together, and none has to be filled up."""
+    alone, together = (Codec(tiny_weights, runtime=ONNX, batch_pixels=n) for n in (0, 1 << 16))
+    assert (alone.batch_size(80, 64), together.batch_size(80, 64)) == (1, 12)
+    assert Codec(tiny_weights, runtime=ONNX).batch_size(80, 64) == 12
+    images = [to_coded(picture(seed)) for seed in range(5)]
+    settings = EncodeSettings()
+    files = [[made.data for made in c.encode_pictures(images, settings)] for c in (alone, together)]
+    assert files[0] == files[1] and len(set(files[0])) == 5
+    decoded = [[im.tobytes() for im in c.decode_pictures(files[0])] for c in (alone, together)]
+    assert decoded[0] == decoded[1]
 
 
 def test_targets(onnx_codec: Codec) -> None:

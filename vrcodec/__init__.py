@@ -8,14 +8,12 @@ Nothing heavy is imported until it is used: `import vrcodec` and `vrcodec.info` 
 
 from __future__ import annotations
 
-import functools
 import os
-import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vrcodec.codec.settings import Encoded, EncodeSettings, Measure, Target
+from vrcodec.codec.shared import shared_codec
 from vrcodec.conditional.dials import Conditioning, Dial, Dials
 from vrcodec.errors import (
     ArgumentError,
@@ -32,6 +30,7 @@ from vrcodec.errors import (
     VrcodecError,
     WeightsError,
 )
+from vrcodec.watching import when_imported
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,8 +67,6 @@ __all__ = [
     "info",
     "load_model",
 ]
-_SHARED = 4
-"""Models that `encode` and `decode` keep for the next call."""
 _LAZY = {"Codec": "vrcodec.codec.codec", "load_model": "vrcodec.model.loading"}
 """Names that need torch, and where they are."""
 
@@ -83,9 +80,12 @@ def encode(
     target: Target | None = None,
     best_effort: bool = False,
     strip: bool = False,
-    weights: str | Path | None = None,
+    max_pixels: int | None = None,
+    weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
     threads: int | None = None,
+    runtime: str = "auto",
+    precision: str = "auto",
 ) -> bytes:
     """Compress a picture to the bytes of a .vrc file.
 
@@ -100,9 +100,12 @@ def encode(
         target: a size or a fidelity instead of a quality.
         best_effort: take the nearest end of the dial where the target cannot be reached.
         strip: leave ICC profile, EXIF, XMP and resolution out.
+        max_pixels: larger pictures are refused before anything is allocated for them; 200 million.
         weights: a weights file; by default the released one.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         threads: how many to compute with on a CPU; by default as many as suit the picture.
+        runtime: what computes the networks: "auto", "onnx" or "torch".
+        precision: of what need not be exact: "auto", "float32" or "bfloat16".
 
     Raises:
         PictureError: the picture cannot be read or coded.
@@ -110,21 +113,24 @@ def encode(
         ArgumentError, DialError: a value is not one of those there are.
     """
     settings = EncodeSettings.of(quality, dials, target, best_effort, effort, strip)
-    return _shared_codec(weights, device, threads).encode(image, settings)
+    codec = shared_codec(weights, device, threads, runtime, precision, max_pixels)
+    return codec.encode(image, settings)
 
 
 def decode(
     data: FileSource,
     *,
-    weights: str | Path | None = None,
+    max_pixels: int | None = None,
+    weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
     threads: int | None = None,
+    runtime: str = "auto",
 ) -> Image.Image:
     """Decompress a .vrc file to a Pillow picture.
 
     Args:
         data: its contents, its path, or a binary stream.
-        weights, device, threads: as for `encode`.
+        max_pixels, weights, device, threads, runtime: as for `encode`.
 
     Raises:
         FormatError: it is not a sound .vrc file.
@@ -132,7 +138,8 @@ def decode(
         PictureError: it has too many pixels.
         ArgumentError: a value is not one of those there are.
     """
-    return _shared_codec(weights, device, threads).decode(data)
+    codec = shared_codec(weights, device, threads, runtime, max_pixels=max_pixels)
+    return codec.decode(data)
 
 
 def info(data: FileSource) -> dict[str, Any]:
@@ -146,36 +153,16 @@ def info(data: FileSource) -> dict[str, Any]:
         ArgumentError: it is nothing that could be a file.
     """
     from vrcodec.bitstream.container import MAGIC, describe
-    from vrcodec.codec.sources import as_bytes
+    from vrcodec.codec.sources import as_bytes, naming_source
 
-    return describe(as_bytes(data, MAGIC))
-
-
-class _Loading:
-    """One thread at a time loads a model; a forked child begins anew."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._begin_anew)
-
-    def _begin_anew(self) -> None:
-        self.lock = threading.Lock()
+    with naming_source(data):
+        return describe(as_bytes(data, MAGIC))
 
 
-_loading = _Loading()
+def _register_format() -> None:
+    from vrcodec import pillow
 
-
-def _shared_codec(weights: str | Path | None, device: str, threads: int | None) -> Codec:
-    with _loading.lock:
-        return _load_codec(weights, device, threads)
-
-
-@functools.lru_cache(_SHARED)
-def _load_codec(weights: str | Path | None, device: str, threads: int | None) -> Codec:
-    from vrcodec.codec.codec import Codec
-
-    return Codec(weights, device, threads=threads)
+    assert pillow
 
 
 def __getattr__(name: str) -> Any:
@@ -188,3 +175,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return ["__version__", *__all__]
+
+
+when_imported("PIL.Image", _register_format)

@@ -58,7 +58,6 @@ class Encoding:
     """What a result begins with."""
     shrinks = True
     """Whether results are meant to be smaller than their sources."""
-    format = "vrc"
 
     def at_quality(self, position: float, effort: int) -> Encoding:
         """The same at another quality and with another effort."""
@@ -79,8 +78,8 @@ class Encoding:
         return marks.vrc_mark(result)
 
     def facts(self, source: bytes | Path, result: bytes) -> dict[str, Any]:
-        """Size in pixels, bpp and quality, for a Row."""
-        return _facts(result)
+        """Format, size in pixels, bpp and quality, for a Row."""
+        return {"format": "vrc"} | _facts(result)
 
     def read(self, name: str) -> bytes | Path:
         """A source; a large one only by name. Raises VrcodecError, `NAME: what`."""
@@ -134,11 +133,6 @@ class Decoding:
     begins = b""
     shrinks = False
 
-    @property
-    def format(self) -> str:
-        """Of the results."""
-        return self.settings.format
-
     def digest(self, run: RunSettings) -> bytes:
         """Digest of all that decides about the results beside the sources, 8 bytes."""
         return marks.settings_digest({"decode": dataclasses.asdict(self.settings)} | _about(run))
@@ -148,9 +142,11 @@ class Decoding:
         return marks.picture_mark(result)
 
     def facts(self, source: bytes | Path, result: bytes) -> dict[str, Any]:
-        """Size in pixels, bpp and quality, for a Row."""
+        """Format, size in pixels, bpp and quality, for a Row."""
         assert isinstance(source, bytes)
-        return _facts(source)
+        facts, format = _facts(source), self.settings.format_of(*container.peek(source))
+        width, height = self.settings.size_of(facts["width"], facts["height"])
+        return facts | {"format": format, "width": width, "height": height}
 
     def read(self, name: str) -> bytes | Path:
         """A source. Raises VrcodecError, `NAME: what`."""
@@ -160,9 +156,12 @@ class Decoding:
         """All that comes before the networks. Raises VrcodecError, `NAME: what`."""
         assert isinstance(source, bytes)
         with naming(name):
-            header = container.unpack(source).header
-        size = header.width, header.height
-        return Prepared(name, (source, mark), size, (size, header.conditioning))
+            stream = container.unpack(source)
+        header = stream.header
+        format = self.settings.format_of(header, stream.extras)
+        return Prepared(
+            name, (source, format, mark), header.grid.size, (header.grid, header.conditioning)
+        )
 
     def room(self, coder: Coder, size: tuple[int, int]) -> int:
         """How many files of a size pass through the networks together."""
@@ -172,14 +171,16 @@ class Decoding:
         """The results of what was prepared, and notes about each."""
         from vrcodec import pictures
 
-        format = self.settings.format
-        made: list[Made] = []
+        settings, made = self.settings, list[Made]()
+        reduce = settings.reduction(*together[0].size)
         with naming(together[0].name):
-            images = coder.decode([prepared.content[0] for prepared in together])
+            images = coder.decode([prepared.content[0] for prepared in together], reduce)
             for prepared, image in zip(together, images, strict=True):
-                file = pictures.to_file(image, format)
+                source, format, mark = prepared.content
+                if settings.fit:
+                    image = pictures.fitted(image, settings.fit)
+                file = pictures.to_file(image, format, settings.strip, settings.jpeg_quality)
                 data = file.data
-                source, mark = prepared.content
                 if mark:
                     own = Mark(marks.source_digest(source), self.digest(run))
                     data = marks.mark_picture(data, format, own)

@@ -7,7 +7,7 @@ import fnmatch
 import importlib.metadata
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from vrcodec.batch import storage
@@ -53,6 +53,34 @@ class Listing:
     failures: list[str] = dataclasses.field(default_factory=list)
 
 
+@dataclasses.dataclass(frozen=True)
+class Suffix:
+    """How the names of results end.
+
+    Attributes:
+        text: goes in the place of a source's suffix, with its dot.
+        also: what remains of a source's name may already end in one of these, in lower case; then
+            it stays as it is.
+    """
+
+    text: str
+    also: frozenset[str] = frozenset()
+
+    def behind(self, stem: str) -> str:
+        """The name of the result of a source with this name, but for its suffix."""
+        return stem if os.path.splitext(stem)[1].lower() in self.also else stem + self.text
+
+
+SuffixOf = Callable[[str], Suffix]
+"""Tells how the result of a source is called."""
+
+
+def always(text: str) -> SuffixOf:
+    """The same suffix for all results."""
+    suffix = Suffix(text)
+    return lambda source: suffix
+
+
 def picture_suffixes() -> frozenset[str]:
     """`PICTURES`, and those of the plugins that are installed."""
     return PICTURES | {suffix for suffix, package in PLUGINS.items() if _installed(package)}
@@ -80,7 +108,7 @@ def list_folder(
     folder: str | Path,
     out: str | Path,
     kinds: Collection[str],
-    suffix: str,
+    suffix: str | SuffixOf,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
 ) -> Listing:
@@ -95,7 +123,7 @@ def list_folder(
         folder: the input, a path or URL; links to folders in it are not followed.
         out: the output, likewise.
         kinds: suffixes of the wanted files, in lower case.
-        suffix: of the results, with its dot.
+        suffix: of the results, with its dot; or what tells that of each source.
         include: shell patterns of which a file must match one, if there are any. A pattern
             with a / is matched with the path below `folder`, otherwise with the name.
         exclude: shell patterns of which a file must match none.
@@ -104,6 +132,7 @@ def list_folder(
         VrcodecError: the folder cannot be read.
     """
     folder, out = str(folder), str(out)
+    suffix_of = always(suffix) if isinstance(suffix, str) else suffix
     found = Listing([])
     refused: list[tuple[str, str]] = []
     for below, names in storage.walk(folder, out, refused):
@@ -118,8 +147,10 @@ def list_folder(
                 wanted.append(name)
             else:
                 found.skipped.append(source)
-        for name, result in zip(wanted, _result_names(wanted, suffix), strict=True):
-            source = storage.join(folder, below, name)
+        sources = [storage.join(folder, below, name) for name in wanted]
+        suffixes = [suffix_of(source) for source in sources]
+        results = _result_names(wanted, suffixes)
+        for name, source, result in zip(wanted, sources, results, strict=True):
             if is_chosen(name if below == "." else f"{below}/{name}", include, exclude):
                 found.tasks.append(Task(source, storage.join(out, below, result)))
             else:
@@ -142,11 +173,14 @@ def _matches(path: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def _result_names(names: Sequence[str], suffix: str) -> list[str]:
+def _result_names(names: Sequence[str], suffixes: Sequence[Suffix]) -> list[str]:
     """What the files of one folder become; all different."""
     full: set[str] = set()
     while True:
-        results = [(name if name in full else os.path.splitext(name)[0]) + suffix for name in names]
+        results = [
+            name + suffix.text if name in full else suffix.behind(os.path.splitext(name)[0])
+            for name, suffix in zip(names, suffixes, strict=True)
+        ]
         counts = Counter(result.casefold() for result in results)
         clashing = {
             name

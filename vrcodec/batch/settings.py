@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
+from vrcodec.bitstream.container import Extra, Header
+from vrcodec.bitstream.grid import REDUCTIONS
 from vrcodec.conditional.dials import Dials
+from vrcodec.pictures.results import JPEG_QUALITY, SAME, fitted_size, reduced_size, same_format
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +48,36 @@ class DecodeSettings:
     """What decides about a decoded picture.
 
     Attributes:
-        format: one of `pictures.FORMATS`.
+        format: one of `pictures.FORMATS`, or SAME for that of its source.
+        strip: leave ICC profile, EXIF, XMP and resolution out.
+        jpeg_quality: of JPEG, 1 to 100.
+        reduce: how many times smaller along each side; see `Codec.decode`.
+        fit: pixels that no side may exceed; the least work that allows it decides `reduce`.
     """
 
     format: str
+    strip: bool = False
+    jpeg_quality: int = JPEG_QUALITY
+    reduce: int = 1
+    fit: int | None = None
+
+    def format_of(self, header: Header, extras: Collection[Extra]) -> str:
+        """The format of the picture in a file."""
+        if self.format != SAME:
+            return self.format
+        return same_format(header.source_kind, Extra.ALPHA in extras)
+
+    def reduction(self, width: int, height: int) -> int:
+        """How many times smaller a picture of this size is decoded."""
+        if self.fit is None:
+            return self.reduce
+        enough = (n for n in REDUCTIONS if max(width, height) >= n * self.fit)
+        return max(enough, default=1)
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the result for a picture of this size."""
+        size = reduced_size((width, height), self.reduction(width, height))
+        return fitted_size(size, self.fit) if self.fit else size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,10 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vrcodec import files
+from vrcodec.batch import streams
 from vrcodec.errors import NotVrcError, VrcodecError, naming, one_line
 from vrcodec.text import masked, masked_url
 
@@ -82,7 +83,7 @@ def read(name: str, begins: bytes = b"") -> bytes:
     """
     if name == STDIO:
         with naming("stdin"):
-            return files.read_stream(_stdin(), begins)
+            return files.read_stream(streams.stdin(), begins)
     if not is_url(name):
         return files.read_bytes(Path(name), begins)
     with _named(name):
@@ -92,6 +93,24 @@ def read(name: str, begins: bytes = b"") -> bytes:
             return data
         with system.open(path, "rb", block_size=0) as file:  # one request, and no more than wanted
             return files.read_stream(file, begins)
+
+
+def head(name: str, size: int) -> bytes:
+    """The first bytes of a file; of one that is not local, perhaps more.
+
+    Raises:
+        VrcodecError: `NAME: what`.
+    """
+    with _named(name):
+        if not is_url(name):
+            with open(name, "rb") as file:
+                return file.read(size)
+        system, path = _locate(name)
+        if _WEB.intersection(_protocols(system)):
+            with system.open(path, "rb", block_size=0) as file:
+                return bytes(file.read(size))
+        data: bytes = system.cat_file(path, start=0, end=size)
+        return data
 
 
 def read_or_name(name: str) -> bytes | Path:
@@ -174,7 +193,7 @@ def write(
         VrcodecError: `NAME: what`.
     """
     if name == STDIO:
-        _write_stdout(data)
+        streams.write_stdout(data)
     elif not is_url(name):
         files.write_atomically(Path(name), data, replace, like, below)
     else:
@@ -316,27 +335,6 @@ def _leads_below(path: str) -> bool:
     """Whether joining this path to any folder gives a file below that folder."""
     parts = path.split("/")
     return not any(part in {"", ".", ".."} or _NOT_IN_NAMES.search(part) for part in parts)
-
-
-def _stdin() -> BinaryIO:
-    if sys.stdin is None:
-        raise VrcodecError("is closed")
-    return sys.stdin.buffer
-
-
-def _write_stdout(data: bytes) -> None:
-    with naming("stdout"):
-        if sys.stdout is None:
-            raise VrcodecError("is closed")
-        try:
-            with open(sys.stdout.fileno(), "wb", closefd=False) as file:
-                file.write(data)
-        except BrokenPipeError as error:
-            raise ReaderGone from error
-
-
-class ReaderGone(VrcodecError):
-    """Whoever read from stdout has enough."""
 
 
 def _changed(name: str) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vrcodec.batch import marks, storage
+from vrcodec.batch import marks, storage, streams
 from vrcodec.batch.jobs import Job, Prepared
 from vrcodec.batch.listing import Task
 from vrcodec.batch.settings import RunSettings
@@ -139,9 +139,9 @@ class Coder:
         """Pictures of one kind as .vrc files."""
         return self.codec.encode_pictures(pictures, settings)
 
-    def decode(self, files: Sequence[bytes]) -> list[Image.Image]:
-        """Pictures of .vrc files of one kind."""
-        return self.codec.decode_pictures(files)
+    def decode(self, files: Sequence[bytes], reduce: int) -> list[Image.Image]:
+        """Pictures of .vrc files of one kind, so many times smaller along each side."""
+        return self.codec.decode_pictures(files, reduce)
 
 
 def quieten() -> None:
@@ -188,7 +188,7 @@ def _begin(task: Task, job: Job, run: RunSettings) -> _Begun | Row:
             error.name = storage.shown(task.target)
             raise error
         if found is State.FINISHED:
-            return _row(task, "finished", format=job.format, **facts)
+            return _row(task, "finished", **facts)
         replace = found is not State.NEW
         storage.check(task.target, replace, run.out)
         source = job.read(task.source)
@@ -233,12 +233,12 @@ def _deliver(
         if write and status == "done":
             like = storage.facts(task.source) if run.preserve else None
             storage.write(task.target, result, begun.replace, like, run.out)
-    except storage.ReaderGone:
+    except streams.ReaderGone:
         pass  # whoever read from stdout has enough, which is no fault
     except Exception as error:
         return failed(task, error)
     seconds = round(begun.seconds + share + time.perf_counter() - start, 3)
-    return _row(task, status, format=job.format, **facts, seconds=seconds, notes=notes)
+    return _row(task, status, **facts, seconds=seconds, notes=notes)
 
 
 def _look(task: Task, job: Job, run: RunSettings) -> tuple[State, dict[str, Any]]:

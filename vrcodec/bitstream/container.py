@@ -43,6 +43,8 @@ MAX_WIDTH = 1 << 17
 """Sections are whole rows of latents: this bounds the memory that one needs."""
 MAX_HEIGHT = 1 << 24
 CHECKSUM_BYTES = 4
+PEEK_BYTES = 512
+"""Header and list of extra sections are never longer."""
 CRC_START = 0xFFFF
 CRC_PERIOD = (1 << 15) - 1
 """The order of x^8, as of x, modulo the polynomial of CRC-16, (x + 1) times a primitive one."""
@@ -262,6 +264,16 @@ def unpack(data: bytes) -> Stream:
     return Stream(layout.header, z, tuple(y), layout.symbols_crc, MappingProxyType(extras))
 
 
+def peek(start: bytes) -> tuple[Header, frozenset[Extra]]:
+    """Header and kinds of extra sections of a file, by its first PEEK_BYTES; nothing is verified.
+
+    Raises:
+        FormatError: as `unpack`, as far as it can be seen.
+    """
+    _, header, entries = _read_start(start)
+    return header, frozenset(entry.tag for entry in entries)
+
+
 def describe(data: bytes) -> dict[str, Any]:
     """What `vrcodec info` prints, without decoding anything.
 
@@ -306,23 +318,7 @@ class _Layout:
     """Everything before the sections, and the promise that the sections fit."""
 
     def __init__(self, data: bytes) -> None:
-        if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
-            raise NotVrcError("not a .vrc file")
-        reader = Reader(data, len(MAGIC))
-        version, kind, flags = _read_first_bytes(reader)
-        weights_id = reader.take(_ID_BYTES[version]).hex()
-        width, height = reader.varint(), reader.varint()
-        conditioning = _read_conditioning(reader, bool(flags & _Flag.VECTOR))
-        self.header = Header(
-            width,
-            height,
-            weights_id,
-            conditioning,
-            bool(flags & _Flag.GREY),
-            bool(flags & _Flag.SIXTEEN_BIT),
-            kind,
-        )
-        self.extras = _read_entries(reader, version) if flags & _Flag.EXTRAS else []
+        reader, self.header, self.extras = _read_start(data)
         self.z = reader.varint()
         reader.need(self.header.section_count)
         self.y = [reader.varint() for _ in range(self.header.section_count)]
@@ -334,6 +330,20 @@ class _Layout:
             raise TruncatedError(f"truncated: needs {size} bytes, has {len(data)}")
         if size < len(data):
             raise FormatError(f"{len(data) - size} bytes too many after the end of the file")
+
+
+def _read_start(data: bytes) -> tuple[Reader, Header, list[_Entry]]:
+    """What comes first in a file: the header and the list of extra sections."""
+    if data[: len(MAGIC)] != MAGIC[: len(data)] or not data:
+        raise NotVrcError("not a .vrc file")
+    reader = Reader(data, len(MAGIC))
+    version, kind, flags = _read_first_bytes(reader)
+    weights_id = reader.take(_ID_BYTES[version]).hex()
+    size = reader.varint(), reader.varint()
+    conditioning = _read_conditioning(reader, bool(flags & _Flag.VECTOR))
+    grey, deep = bool(flags & _Flag.GREY), bool(flags & _Flag.SIXTEEN_BIT)
+    header = Header(*size, weights_id, conditioning, grey, deep, kind)
+    return reader, header, _read_entries(reader, version) if flags & _Flag.EXTRAS else []
 
 
 def _read_first_bytes(reader: Reader) -> tuple[int, SourceKind, _Flag]:

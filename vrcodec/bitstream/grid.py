@@ -14,6 +14,8 @@ GROUP = 4
 """Positions of y's grid along one side of the square that one position of z stands for."""
 LATENT_CHANNELS = 3 * BLOCK * BLOCK
 """Channels of y: as many as a 16x16 RGB block has values, so that nothing is out of reach."""
+REDUCTIONS = (1, 2, 4, 8)
+"""How many times smaller, along each side, a picture can be decoded."""
 SECTION_POSITIONS = 8192
 """Latent positions in one y section, about: it is cut at whole rows."""
 

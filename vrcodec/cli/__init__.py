@@ -30,6 +30,10 @@ COMMANDS = {
     ),
     "eval": ("vrcodec.cli.eval:evaluate", "Measure rate and distortion on a folder of pictures."),
     "bench": ("vrcodec.cli.bench:bench", "Measure speed by stage, beside other codecs."),
+    "integrate": (
+        "vrcodec.cli.integrate:integrate",
+        "Make desktop and shell know .vrc files.",
+    ),
     "train": ("vrcodec.cli.train:train", "Train new weights on folders of pictures."),
 }
 """Where each command lives, and what it does in one line."""
@@ -94,8 +98,10 @@ class LazyGroup(click.Group):
         except click.ClickException as error:
             output.complain(error.message)
             return error.exit_code
-        except SystemExit as end:  # click's, where whoever reads its help has enough
-            return 0 if isinstance(end.__context__, BrokenPipeError) else 1
+        except SystemExit as end:  # click's: after completion, or who reads its help has enough
+            if isinstance(end.__context__, BrokenPipeError):
+                return 0
+            return end.code if isinstance(end.code, int) else 1
         except OSError as error:
             if not output.is_lost():  # a page of help, say, on a full disk
                 output.complain(error)
@@ -152,10 +158,10 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     if not wanted or ctx.resilient_parsing:
         return
     from vrcodec.codec.runtime import choose, described
-    from vrcodec.model.weights_file import default_weights, weights_id
+    from vrcodec.model.identity import default_weights, identify
 
     try:
-        weights = f"weights {weights_id(default_weights())}"
+        weights = f"weights {identify(default_weights())[0]}"
     except VrcodecError:
         weights = "no weights"
     try:

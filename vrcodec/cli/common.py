@@ -111,11 +111,14 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:20]}... ({len(text) - 2} characters)"
 
 
-inputs_argument = click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+inputs_argument = click.argument(
+    "inputs", metavar="INPUT...", nargs=-1, required=True, type=click.Path()
+)
 output_option = click.option(
     "-o",
     "--output",
     metavar="FILE|FOLDER|-",
+    type=click.Path(),
     help="Where to write: a file, a folder (made if the name ends in /), or - for stdout.",
 )
 device_option = click.option(

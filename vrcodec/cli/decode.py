@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vrcodec.bitstream.grid import REDUCTIONS
 from vrcodec.cli import common, inputs, runs
 from vrcodec.cli.encode import sizes
-from vrcodec.pictures.formats import FORMATS, WRITTEN_SUFFIXES
+from vrcodec.errors import VrcodecError
+from vrcodec.pictures.formats import FORMATS, WRITTEN, WRITTEN_SUFFIXES
+from vrcodec.pictures.results import FALLBACK, JPEG_QUALITY, SAME
 
 if TYPE_CHECKING:
+    from vrcodec.batch.listing import SuffixOf
+    from vrcodec.batch.settings import DecodeSettings
     from vrcodec.batch.worker import Row
 
-FORMAT_SUFFIXES = {name: suffix for suffix, name in reversed(list(WRITTEN_SUFFIXES.items()))}
-"""The suffix that a file of each format gets."""
+SCALES = {f"1/{reduce}" if reduce > 1 else "1": reduce for reduce in REDUCTIONS}
 
 
 @click.command()
@@ -24,12 +28,39 @@ FORMAT_SUFFIXES = {name: suffix for suffix, name in reversed(list(WRITTEN_SUFFIX
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(FORMATS),
-    help="Kind of picture to write (default: by the output's name, or png).",
+    type=click.Choice([*FORMATS, SAME]),
+    help="Kind of picture to write (default: by the output's name, or png); same: that of the "
+    "source, and PNG where that cannot be written or hold transparency.",
+)
+@click.option(
+    "--jpeg-quality",
+    metavar="1..100",
+    type=click.IntRange(1, 100),
+    show_default=str(JPEG_QUALITY),
+    help="Of pictures written as JPEG.",
+)
+@click.option("--strip", is_flag=True, help="Leave ICC profile, EXIF, XMP and resolution out.")
+@click.option(
+    "--scale",
+    type=click.Choice(list(SCALES)),
+    help="Give the picture smaller, for a third of the network's work.",
+)
+@click.option(
+    "--fit",
+    metavar="N",
+    type=click.IntRange(1, 1 << 24),
+    help="Give the picture so small that no side has more than N pixels, as for a thumbnail.",
 )
 @runs.options
 def decode(
-    inputs: tuple[str, ...], output: str | None, format_name: str | None, **others: Any
+    inputs: tuple[str, ...],
+    output: str | None,
+    format_name: str | None,
+    jpeg_quality: int | None,
+    strip: bool,
+    scale: str | None,
+    fit: int | None,
+    **others: Any,
 ) -> None:
     """Turn .vrc files back into pictures.
 
@@ -37,35 +68,65 @@ def decode(
     results; decode IN.vrc OUT.png is short for decode IN.vrc -o OUT.png. img.vrc becomes img.png
     beside it, or img.decoded.png where an img.png exists, unless -o says otherwise.
     """
-    _run(inputs, output, format_name, runs.Options(**others))
+    from vrcodec.batch.settings import DecodeSettings
+
+    names, out = _split(inputs, output)
+    format_name = format_name or _format_of(out)
+    if jpeg_quality is not None and format_name not in {"jpeg", SAME}:
+        raise click.UsageError(f"--jpeg-quality is for JPEG, and the result is {format_name}")
+    if fit is not None and scale is not None:
+        raise click.UsageError("--scale and --fit exclude each other")
+    quality = JPEG_QUALITY if jpeg_quality is None else jpeg_quality
+    settings = DecodeSettings(format_name, strip, quality, SCALES[scale or "1"], fit)
+    _run(names, out, settings, runs.Options(**others))
+
+
+def _split(names: tuple[str, ...], output: str | None) -> tuple[list[str], str | None]:
+    return inputs.split(names, output, WRITTEN_SUFFIXES)
 
 
 def _run(
-    names: tuple[str, ...], output: str | None, format_name: str | None, options: runs.Options
+    sources: list[str], out: str | None, settings: DecodeSettings, options: runs.Options
 ) -> None:
     from vrcodec.batch.jobs import Decoding
     from vrcodec.batch.listing import CODED
-    from vrcodec.batch.settings import DecodeSettings
 
-    sources, out = inputs.split(names, output, WRITTEN_SUFFIXES)
-    format_name = format_name or _format_of(out)
-    kinds = inputs.Names(CODED, FORMAT_SUFFIXES[format_name], aside=".decoded")
+    kinds = inputs.Names(CODED, _suffix_of(settings), aside=".decoded")
     plan = inputs.plan(sources, out, kinds, options.include, options.exclude)
 
     def line(row: Row) -> str:
         return f"{row.width}x{row.height}, {sizes(row)}"
 
-    job = Decoding(DecodeSettings(format_name))
-    runs.carry_out(plan, job, options.settings(plan), options, line)
+    runs.carry_out(plan, Decoding(settings), options.settings(plan), options, line)
+
+
+def _suffix_of(settings: DecodeSettings) -> SuffixOf:
+    """How the results end; with --format same that stands at the beginning of each file."""
+    from vrcodec.batch import storage
+    from vrcodec.batch.listing import Suffix, always
+    from vrcodec.bitstream.container import PEEK_BYTES, peek
+
+    def same(source: str) -> Suffix:
+        if source == storage.STDIO or storage.is_special(source):
+            raise click.UsageError(
+                f"--format same: {storage.shown(source)} is read only once, so name a file after -o"
+            )
+        try:
+            format = settings.format_of(*peek(storage.head(source, PEEK_BYTES)))
+        except VrcodecError:  # which its own line will tell, when it is its turn
+            format = FALLBACK
+        return Suffix(WRITTEN[format].written[0], frozenset(WRITTEN[format].written))
+
+    return same if settings.format == SAME else always(WRITTEN[settings.format].written[0])
 
 
 def _format_of(output: str | None) -> str:
     """The format that the name of the output asks for."""
     if output is None or inputs.names_folder(output):
-        return "png"
+        return FALLBACK
     suffix = os.path.splitext(output)[1].lower()
     if not suffix:
-        return "png"
+        return FALLBACK
     if suffix not in WRITTEN_SUFFIXES:
         raise click.UsageError(
             f"no picture format has names in {suffix}; known are {', '.join(WRITTEN_SUFFIXES)} "

@@ -7,15 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vrcodec import extras
 from vrcodec.cli import common, inputs, runs
+from vrcodec.codec import presets
 from vrcodec.codec.settings import DEFAULT_QUALITY, MAX_EFFORT, EncodeSettings, Measure, Target
 from vrcodec.conditional.dials import QUALITY
+from vrcodec.errors import VrcodecError
 
 if TYPE_CHECKING:
     from vrcodec.batch.worker import Row
 
 DIAL_OPTIONS = {"ms-ssim-weight": "Dial of weights trained with --loss mix: from MSE to MS-SSIM."}
 """Dials that have an option of their own, beside --dial."""
+_PACKAGES = {Measure.MS_SSIM: ("torch", "pytorch_msssim"), Measure.SSIMULACRA2: ("ssimulacra2",)}
+"""What has to be installed for some targets; said at once, and not for every picture."""
+SHOWN = (0.3, 0.5, 0.7)
+"""Qualities that the help describes."""
 _TARGETS = {
     Measure.SIZE: (common.Size(), "SIZE", "Largest quality with at most this many bytes."),
     Measure.BPP: (
@@ -25,6 +32,11 @@ _TARGETS = {
     ),
     Measure.PSNR: (common.Positive(1e3), "DB", "Smallest quality with this PSNR."),
     Measure.MS_SSIM: (common.Positive(1), "N", "Smallest quality with this MS-SSIM."),
+    Measure.SSIMULACRA2: (
+        common.Positive(100),
+        "N",
+        "Smallest quality with this SSIMULACRA2: 50 is medium, 70 high, 90 visually lossless.",
+    ),
 }
 
 
@@ -42,7 +54,26 @@ def _target_options(command: runs.Command) -> runs.Command:
     return command
 
 
-@click.command()
+class _Command(click.Command):
+    """Its help ends with what qualities look like."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        try:
+            found = presets.measured_qualities()
+        except VrcodecError:
+            return
+        rows = [(f"{quality:g}", found.at(quality)) for quality in SHOWN]
+        rows += [(name, found.preset(name)) for name in presets.PRESETS]
+        with formatter.section(f"What qualities look like ({found.pictures})"):
+            formatter.write_dl([(name, _looks(name, look)) for name, look in rows])
+
+
+def _looks(name: str, look: presets.Look) -> str:
+    measured = f"{look.psnr:.1f} dB, SSIMULACRA2 {look.ssimulacra2:.0f}, {look.bpp:.2f} bpp"
+    return f"{measured} (quality {look.quality:g})" if name in presets.PRESETS else measured
+
+
+@click.command(cls=_Command)
 @common.inputs_argument
 @click.option(
     "-q",
@@ -51,6 +82,11 @@ def _target_options(command: runs.Command) -> runs.Command:
     type=common.Position(),
     show_default=str(DEFAULT_QUALITY),
     help="From smallest file (0) to best picture (1).",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(presets.PRESETS)),
+    help="A quality by its use; what each looks like stands below.",
 )
 @_target_options
 @click.option(
@@ -86,6 +122,7 @@ def _target_options(command: runs.Command) -> runs.Command:
 def encode(
     inputs: tuple[str, ...],
     quality: float | None,
+    preset: str | None,
     target_total: int | None,
     best_effort: bool,
     effort: int,
@@ -106,11 +143,15 @@ def encode(
     }
     named = {name: others.pop(name.replace("-", "_")) for name in DIAL_OPTIONS}
     positions = _positions(quality, dials, named)
-    target = _target(QUALITY in positions, targets, target_total, best_effort)
-    if target is None and target_total is None:
+    chosen = ["--quality"] * (QUALITY in positions) + ["--preset"] * bool(preset)
+    target = _target(chosen, targets, target_total, best_effort)
+    options = runs.Options(**others)
+    if preset:
+        positions[QUALITY] = presets.preset_quality(preset, options.weights)
+    elif target is None and target_total is None:
         positions.setdefault(QUALITY, DEFAULT_QUALITY)
     settings = EncodeSettings(tuple(positions.items()), target, best_effort, effort, strip)
-    _run(inputs, output, settings, target_total, skip_larger, runs.Options(**others))
+    _run(inputs, output, settings, target_total, skip_larger, options)
 
 
 def _run(
@@ -122,11 +163,11 @@ def _run(
     options: runs.Options,
 ) -> None:
     from vrcodec.batch.jobs import Encoding
-    from vrcodec.batch.listing import picture_suffixes
+    from vrcodec.batch.listing import always, picture_suffixes
     from vrcodec.batch.settings import dials_of
 
     sources, out = inputs.split(names, output, {".vrc"})
-    kinds = inputs.Names(picture_suffixes(), ".vrc", check_suffix=_check_suffix)
+    kinds = inputs.Names(picture_suffixes(), always(".vrc"), check_suffix=_check_suffix)
     plan = inputs.plan(sources, out, kinds, options.include, options.exclude)
     weights_id = None
     if plan.source is not None or any(name != QUALITY for name, _ in settings.dials):
@@ -173,19 +214,24 @@ def _positions(
 
 
 def _target(
-    has_quality: bool,
+    chosen: list[str],
     targets: dict[Measure, float | None],
     total: int | None,
     best_effort: bool,
 ) -> Target | None:
-    """The one target that every file has; None for a quality, or a total."""
+    """The one target that every file has; None for a quality, or a total.
+
+    Args:
+        chosen: options that choose a quality otherwise.
+    """
     given = {measure: value for measure, value in targets.items() if value is not None}
-    names = ["--quality"] * has_quality + [f"--target-{measure.value}" for measure in given]
+    names = chosen + [f"--target-{measure.value}" for measure in given]
     names += ["--target-total"] * (total is not None)
     if len(names) > 1:
         raise click.UsageError(f"{names[0]} and {names[1]} exclude each other")
     if best_effort and not given and total is None:
         raise click.UsageError("--best-effort is about a target, and there is none")
     for measure, value in given.items():
+        extras.require(*_PACKAGES.get(measure, ()))
         return Target(measure, value)
     return None

@@ -14,26 +14,30 @@ from vrcodec.batch.listing import CODED, list_folder
 from vrcodec.bitstream import container
 from vrcodec.cli import common, output
 from vrcodec.cli.inputs import split
-from vrcodec.errors import VrcodecError, naming
+from vrcodec.conditional.dials import Conditioning
+from vrcodec.errors import VrcodecError, WeightsError, naming
+from vrcodec.model.config import ModelConfig
+from vrcodec.model.identity import default_weights, identify
 from vrcodec.text import printable
 
 
 @click.command()
-@click.argument("inputs", metavar="INPUT...", nargs=-1)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, type=click.Path())
 @common.json_option
 @click.option("--model", is_flag=True, help="Show size and cost of the model.")
 @common.weights_option
 def info(inputs: tuple[str, ...], as_json: bool, model: bool, weights: Path | None) -> None:
     """Show what is in .vrc files (- for stdin), or in the model, without decoding.
 
-    Of a folder, all .vrc files below it are shown.
+    Of a folder, all .vrc files below it are shown. Lambda, the loss coefficient that a quality
+    stands for, is known of files made with the weights at hand: the released ones, or --weights.
     """
     if not inputs and not model:
         raise click.UsageError("Missing argument 'INPUT...' (or --model).")
     if model:
         facts = common.codec_loader(weights, "auto", None)().summary()
         common.say(json.dumps(facts) if as_json else _model_table(facts))
-    failed = False
+    known, failed = _known_weights(weights) if inputs else None, False
     for source in _files(split(inputs, "-", ())[0]):
         try:
             if isinstance(source, VrcodecError):
@@ -42,6 +46,7 @@ def info(inputs: tuple[str, ...], as_json: bool, model: bool, weights: Path | No
             name = storage.shown(source)
             with naming(name):
                 facts = {"input": storage.unsecret(source)} | container.describe(data)
+            facts |= _lambda(facts, known)
         except VrcodecError as error:
             failed = True
             output.complain(error)
@@ -49,6 +54,26 @@ def info(inputs: tuple[str, ...], as_json: bool, model: bool, weights: Path | No
         common.say(json.dumps(facts) if as_json else _file_table(name, facts))
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _known_weights(weights: Path | None) -> tuple[str, ModelConfig] | None:
+    """Id and configuration of some weights; None for the released ones where there are none."""
+    try:
+        return identify(weights or default_weights())
+    except WeightsError:
+        if weights:
+            raise
+        return None
+
+
+def _lambda(facts: dict[str, Any], known: tuple[str, ModelConfig] | None) -> dict[str, float]:
+    """The loss coefficient of the quality of a file, where its weights are known."""
+    if known is None or not known[0].startswith(facts["weights_id"]):
+        return {}
+    values, dials = facts["conditioning"], known[1].dials
+    if len(values) != len(dials):
+        return {}
+    return {"lambda": dials.coefficients(Conditioning(tuple(values)).positions)[0]}
 
 
 def _files(inputs: list[str]) -> Iterator[str | VrcodecError]:
@@ -70,10 +95,13 @@ def _files(inputs: list[str]) -> Iterator[str | VrcodecError]:
 def _file_table(name: str, facts: dict[str, Any]) -> str:
     kind = "grey" if facts["grey"] else "colour"
     if facts["sixteen_bit"]:
-        kind += " (from more than 8 bits)"
+        kind += " of more than 8 bits"
+    coefficient = f" (lambda {facts['lambda']:.3g})" if "lambda" in facts else ""
+    if facts["source_kind"] != "unknown":
+        kind += f" from {facts['source_kind'].replace('_', ' ')}"
     lines = [
         f"{printable(name)}: {facts['width']}x{facts['height']} {kind}, "
-        f"quality {facts['quality']:.3f}, "
+        f"quality {facts['quality']:.3f}{coefficient}, "
         f"weights {facts['weights_id']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bpp"
     ]
     for section, bits in facts["bits"].items():
@@ -88,5 +116,6 @@ def _model_table(facts: dict[str, Any]) -> str:
         f"weights {facts['weights_id']}: {facts['parameters']:,} parameters, lambda {ranges}\n"
         f"  in {facts['runtime']} on {facts['device']}\n"
         f"  encode {facts['encode_kmac_per_pixel']:>6.1f} kMAC/pixel\n"
-        f"  decode {facts['decode_kmac_per_pixel']:>6.1f} kMAC/pixel"
+        f"  decode {facts['decode_kmac_per_pixel']:>6.1f} kMAC/pixel, "
+        f"{facts['decode_small_kmac_per_pixel']:.1f} at 1/8 of the size"
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import click
 
 from vrcodec.batch import listing, storage
-from vrcodec.batch.listing import Listing, Task
+from vrcodec.batch.listing import Listing, SuffixOf, Task
 
 _STDIN = {"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
 _STDOUT = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
@@ -21,13 +21,13 @@ class Names:
 
     Attributes:
         kinds: suffixes of the files in a folder that it takes.
-        suffix: of its results, with its dot.
+        suffix_of: tells how the result of a source ends.
         aside: goes before the suffix where no output was asked for and the name is taken.
         check_suffix: raises click.UsageError for an output whose name says that it is another.
     """
 
     kinds: Collection[str]
-    suffix: str
+    suffix_of: SuffixOf
     aside: str = ""
     check_suffix: Callable[[str], None] = lambda name: None
 
@@ -98,7 +98,7 @@ def plan(
         if not out or out == "-":
             name = storage.shown(inputs[0])
             raise click.UsageError(f"{name} is a folder: name one for the results with -o")
-        found = listing.list_folder(inputs[0], out, names.kinds, names.suffix, include, exclude)
+        found = listing.list_folder(inputs[0], out, names.kinds, names.suffix_of, include, exclude)
         return Plan(found, inputs[0], out)
     chosen = [name for name in inputs if listing.is_chosen(name, include, exclude)]
     is_folder = output is not None and names_folder(output)
@@ -133,12 +133,13 @@ def _task(source: str, out: str | None, is_folder: bool, names: Names) -> tuple[
     folder, name = os.path.split("stdin" if source == "-" else source)
     stem = os.path.splitext(name)[0]
     if out is None and source != "-":
-        target = _beside(folder, stem + names.suffix)
+        suffix = names.suffix_of(source)
+        target = _beside(folder, suffix.behind(stem))
         if names.aside and storage.exists(target):
-            return Task(source, _beside(folder, stem + names.aside + names.suffix)), target
+            return Task(source, _beside(folder, stem + names.aside + suffix.text)), target
         return Task(source, target), None
     if out is not None and is_folder:
-        return Task(source, storage.join(out, ".", stem + names.suffix)), None
+        return Task(source, storage.join(out, ".", names.suffix_of(source).behind(stem))), None
     return Task(source, out or "-"), None
 
 
@@ -165,9 +166,17 @@ def _spare_inputs(tasks: Sequence[Task]) -> tuple[list[Task], list[str]]:
     kept, failures = [], []
     for task in tasks:
         own = None if task.target == "-" else storage.identity(task.target)
-        if own in inputs or (task.target in names and task.target != "-"):
-            name = storage.unsecret(task.target)
-            failures.append(f"{name}: is an input, and would be replaced")
+        is_missing = task.target == task.source and own is None and not storage.is_url(task.source)
+        if own in inputs or (task.target in names and task.target != "-" and not is_missing):
+            failures.append(f"{storage.unsecret(task.target)}: is {_spared(task)}")
         else:
             kept.append(task)
     return kept, failures
+
+
+def _spared(task: Task) -> str:
+    """What an input is that would be replaced by its own result or by another's."""
+    suffix = os.path.splitext(task.source)[1].lower()
+    if task.target == task.source and suffix in listing.CODED:
+        return "a .vrc file already"
+    return "an input, and would be replaced"

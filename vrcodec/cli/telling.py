@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -142,13 +143,15 @@ def say_skipped(listing: Listing, verbose: bool) -> str:
     """What the end of a summary says about files that are not worked on."""
     from vrcodec.batch.listing import missing_plugins
 
+    missing = missing_plugins(listing.skipped)
     if verbose:
         for name in listing.skipped:
-            common.say_line(f"{storage.unsecret(name)}: skipped, by its name", err=True)
+            package = missing.get(os.path.splitext(name)[1].lower())
+            reason = f"needs {package}" if package else "by its name"
+            common.say_line(f"{storage.unsecret(name)}: skipped, {reason}", err=True)
         for name in listing.left_out:
             common.say_line(f"{storage.unsecret(name)}: left out by pattern", err=True)
     text = f"; other files skipped: {len(listing.skipped):,}" if listing.skipped else ""
-    missing = missing_plugins(listing.skipped)
     if missing:
         needs = ", ".join(f"{suffix} needs {package}" for suffix, package in missing.items())
         text += f" ({needs})"

@@ -10,10 +10,14 @@ What is between pictures and bytes is in pipeline.py; here are settings, batches
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from numbers import Integral
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec import pictures
@@ -26,15 +30,13 @@ from vrcodec.codec.pipeline import Pipeline
 from vrcodec.codec.runtime import make_networks
 from vrcodec.codec.search import encode_alone
 from vrcodec.codec.settings import Encoded, EncodeSettings
-from vrcodec.codec.sources import FileSource, PictureSource, as_bytes, as_picture
+from vrcodec.codec.sources import FileSource, PictureSource, as_bytes, as_picture, naming_source
 from vrcodec.codec.stages import READ, WRITE, stage
 from vrcodec.conditional.dials import Dials
 from vrcodec.errors import ArgumentError, PictureError
-from vrcodec.model.weights_file import default_weights, load_weights
+from vrcodec.model.weights_file import chosen_weights, load_weights
 from vrcodec.pictures import CodedPicture
 
-BATCH_PIXELS = 1 << 20
-"""Pixels that a GPU computes at a time, if the pictures are so small that several fit in."""
 MAX_BATCH = 32
 _Item = TypeVar("_Item")
 
@@ -60,7 +62,7 @@ class Codec:
 
     def __init__(
         self,
-        weights: str | Path | None = None,
+        weights: str | os.PathLike[str] | None = None,
         device: str = "auto",
         max_pixels: int = pictures.MAX_PIXELS,
         threads: int | None = None,
@@ -70,16 +72,14 @@ class Codec:
         runtime: str = "auto",
         networks: Networks | None = None,
     ) -> None:
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ArgumentError(f"threads are a number from 1 on, not {threads!r}")
-        self.max_pixels = max_pixels
-        self.weights = load_weights(Path(weights) if weights else default_weights())
+        check_arguments(device, threads, runtime, precision)
+        self.max_pixels = _checked_limit(max_pixels)
+        self.weights = load_weights(chosen_weights(weights))
         if networks is None:
             networks = make_networks(self.weights, runtime, device, precision, threads)
         self.pipeline = Pipeline(self.weights, networks, tile)
         self._tile_positions = tile**2
-        usual = 0 if networks.device == "cpu" else BATCH_PIXELS
-        self._batch_pixels = usual if batch_pixels is None else batch_pixels
+        self._batch_pixels = networks.batch_pixels if batch_pixels is None else batch_pixels
         self._made = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -114,12 +114,18 @@ class Codec:
         """The library that computes the networks, with its version."""
         return self.pipeline.networks.runtime
 
+    def limited(self, max_pixels: int) -> Codec:
+        """The same model with another limit. Raises ArgumentError."""
+        other = copy.copy(self)
+        vars(other)["max_pixels"] = _checked_limit(max_pixels)
+        return other
+
     def batch_size(self, width: int, height: int, settings: EncodeSettings | None = None) -> int:
         """How many pictures of this size pass through the networks together.
 
-        On a GPU a small picture leaves most of it idle. A batch that is not full is filled up, so
-        that what becomes of a picture does not depend on its company. With an effort or a target
-        every picture goes alone.
+        On a GPU a small picture leaves most of it idle, and costs more than its share on a CPU. A
+        batch that is not full is filled up where what becomes of a picture would depend on its
+        company. With an effort or a target every picture goes alone.
         """
         rows, columns = Grid(width, height).latent_size
         alone = settings is not None and (settings.effort or settings.target)
@@ -153,11 +159,19 @@ class Codec:
             settings = EncodeSettings.of(**keywords)
         elif keywords:
             raise ArgumentError(f"settings are given: {', '.join(keywords)} would contradict them")
+        coded = self.prepared(image, settings.strip)
+        return self.encode_pictures([coded], settings)[0].data
+
+    def prepared(self, image: PictureSource, strip: bool = False) -> CodedPicture:
+        """A picture as `encode_pictures` takes it, with notes on what is lost.
+
+        Raises:
+            PictureError, ArgumentError: as `encode`.
+        """
         with stage(READ):
             picture = as_picture(image, self.max_pixels)
-            self._check_pixels(*picture.size)
-            coded = pictures.to_coded(picture, settings.strip)
-        return self.encode_pictures([coded], settings)[0].data
+            _check_size(*picture.size, self.max_pixels)
+            return pictures.to_coded(picture, strip)
 
     def encode_pictures(
         self, pictures: Sequence[CodedPicture], settings: EncodeSettings
@@ -175,12 +189,15 @@ class Codec:
         if settings.target or settings.effort:
             return [encode_alone(self.pipeline, picture, settings) for picture in pictures]
         conditioning, made = settings.conditioning(self.dials), []
-        for part, size in self._batches(pictures, _size):
+        for part, size in _batches(self, pictures, _size):
             made += self.pipeline.files(part, conditioning, size)
         return [Encoded(data, conditioning) for data in made]
 
-    def decode(self, data: FileSource) -> Image.Image:
+    def decode(self, data: FileSource, reduce: int = 1) -> Image.Image:
         """Decompress a .vrc file: its contents, a path, or a binary stream.
+
+        With 2, 4 or 8 as `reduce` the picture comes so many times smaller along each side, its
+        size rounded up, for a part of the work.
 
         Returns:
             A picture of mode L, LA, RGB or RGBA with the kept metadata in `info`.
@@ -189,10 +206,12 @@ class Codec:
             FormatError: not a .vrc file, truncated, corrupt, of an unknown version.
             UnknownWeightsError: made with other weights than these.
             PictureError: more pixels than `max_pixels`.
+            ArgumentError: there is no such `reduce`.
         """
-        return self.decode_pictures([as_bytes(data, container.MAGIC)])[0]
+        with naming_source(data):
+            return self.decode_pictures([as_bytes(data, container.MAGIC)], reduce)[0]
 
-    def decode_pictures(self, files: Sequence[bytes]) -> list[Image.Image]:
+    def decode_pictures(self, files: Sequence[bytes], reduce: int = 1) -> list[Image.Image]:
         """What `decode` gives of each, `batch_size` of them at a time.
 
         Raises what `decode` raises for any of them, and ValueError if they differ in size or
@@ -203,38 +222,64 @@ class Codec:
         if len({(s.header.grid, s.header.conditioning) for s in streams}) > 1:
             raise ValueError("files of a batch must be of one size and quality")
         images = []
-        for part, size in self._batches(streams, lambda stream: stream.header.grid.size):
-            for stream, pixels in zip(part, self.pipeline.decoded(part, size), strict=False):
+        for part, size in _batches(self, streams, lambda stream: stream.header.grid.size):
+            decoded = self.pipeline.decoded(part, size, reduce)
+            for stream, pixels in zip(part, decoded, strict=False):
                 with stage(WRITE):
-                    images.append(pictures.from_coded(pixels, stream.header.grey, stream.extras))
+                    images.append(_shown(stream, pixels, reduce))
         return images
 
     def summary(self) -> dict[str, Any]:
         """Dials, size and cost of the model; see `Pipeline.summary`."""
         return self.pipeline.summary()
 
-    def _batches(
-        self, items: Sequence[_Item], size_of: Callable[[_Item], tuple[int, int]]
-    ) -> Iterator[tuple[Sequence[_Item], int]]:
-        """Items of one width and height in parts, and how many go together. Raises PictureError."""
-        if not items:
-            return
-        width, height = size_of(items[0])
-        self._check_pixels(width, height)
-        together = self.batch_size(width, height)
-        for start in range(0, len(items), together):
-            yield items[start : start + together], together
 
-    def _check_pixels(self, width: int, height: int) -> None:
-        if width > MAX_WIDTH or height > MAX_HEIGHT:
-            raise PictureError(
-                f"{width}x{height} is too large for a .vrc file "
-                f"(at most {MAX_WIDTH} wide and {MAX_HEIGHT} high)"
-            )
-        if width * height > self.max_pixels:
-            raise PictureError(f"{width}x{height} pixels exceed the limit of {self.max_pixels}")
+def _batches(
+    codec: Codec, items: Sequence[_Item], size_of: Callable[[_Item], tuple[int, int]]
+) -> Iterator[tuple[Sequence[_Item], int]]:
+    """Items of one width and height in parts, and how many go together. Raises PictureError."""
+    if not items:
+        return
+    width, height = size_of(items[0])
+    _check_size(width, height, codec.max_pixels)
+    together = codec.batch_size(width, height)
+    for start in range(0, len(items), together):
+        part = items[start : start + together]
+        yield part, together if codec.pipeline.networks.needs_full_batches else len(part)
 
 
 def _size(picture: CodedPicture) -> tuple[int, int]:
     height, width = picture.pixels.shape[:2]
     return width, height
+
+
+def _shown(stream: container.Stream, pixels: NDArray[np.uint8], reduce: int) -> Image.Image:
+    header = stream.header
+    return pictures.from_coded(pixels, header.grey, stream.extras, header.grid.size, reduce)
+
+
+def check_arguments(device: object, threads: object, runtime: object, precision: object) -> None:
+    """Raise ArgumentError for what is not even of the right type."""
+    names = {"device": device, "runtime": runtime, "precision": precision}
+    for name, value in names.items():
+        if not isinstance(value, str):
+            raise ArgumentError(f"{name} is the name of one, not {value!r}")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ArgumentError(f"threads are a number from 1 on, not {threads!r}")
+
+
+def _checked_limit(max_pixels: object) -> int:
+    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
+        raise ArgumentError(f"max_pixels is a number from 1 on, not {max_pixels!r}")
+    return int(max_pixels)
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise PictureError for a picture that no file holds, or that has too many pixels."""
+    if width > MAX_WIDTH or height > MAX_HEIGHT:
+        raise PictureError(
+            f"{width}x{height} is too large for a .vrc file "
+            f"(at most {MAX_WIDTH} wide and {MAX_HEIGHT} high)"
+        )
+    if width * height > max_pixels:
+        raise PictureError(f"{width}x{height} pixels exceed the limit of {max_pixels}")

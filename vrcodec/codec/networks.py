@@ -75,6 +75,14 @@ class Networks(Protocol):
         """The library that computes them, with its version."""
 
     @property
+    def batch_pixels(self) -> int:
+        """Pixels of small pictures that are best computed together; 0: every picture alone."""
+
+    @property
+    def needs_full_batches(self) -> bool:
+        """Whether a picture comes out otherwise, in its last bits, in other company."""
+
+    @property
     def parameters(self) -> int:
         """How many learned numbers they have."""
 
@@ -109,6 +117,9 @@ class Networks(Protocol):
         self, y_hat: NDArray[np.float32], conditioning: Conditioning
     ) -> NDArray[np.uint8]:
         """Pixels (B, 16 h, 16 w, 3)."""
+
+    def small_synthesis(self, y_hat: NDArray[np.float32], reduce: int) -> NDArray[np.uint8]:
+        """Pixels (B, 16 h / reduce, 16 w / reduce, 3); see model/small_synthesis.py."""
 
     def scale_indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At

@@ -24,6 +24,7 @@ from vrcodec.model.integer_path import SHUFFLE, IntegerScalePath
 from vrcodec.model.linear_basis import block_basis
 from vrcodec.model.onnx_graph import NETWORKS, Network
 from vrcodec.model.shapes import checked
+from vrcodec.model.small_synthesis import SmallSynthesis
 from vrcodec.model.weights_file import Weights
 
 CONDITIONS = 8
@@ -46,6 +47,9 @@ class OnnxNetworks:
     """
 
     device = "cpu"
+    needs_full_batches = False
+    batch_pixels = 1 << 16
+    """Of 64 x 64 pixels a picture takes 28 % less time then; from 256 x 256 on, none is saved."""
 
     def __init__(
         self,
@@ -63,6 +67,9 @@ class OnnxNetworks:
         self._condition = functools.lru_cache(CONDITIONS)(self._new_condition)
         self._inputs_at = functools.lru_cache(CONDITIONS * len(NETWORKS))(self._new_inputs)
         self._network = functools.cache(self._new_network)
+        self._small = functools.cache(
+            functools.partial(SmallSynthesis, self._tensors, self._config)
+        )
 
     @property
     def runtime(self) -> str:
@@ -119,6 +126,11 @@ class OnnxNetworks:
         half = BLOCK // 2
         blocks = blocks.reshape(count, rows, columns, half, 3 * half).transpose(0, 1, 3, 2, 4)
         return blocks.reshape(count, rows * half, columns * half, 3)
+
+    def small_synthesis(self, y_hat: NDArray[np.float32], reduce: int) -> NDArray[np.uint8]:
+        small = self._small(reduce)
+        self._macs += small.macs * _positions(y_hat)
+        return small(y_hat)
 
     def scale_indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.container import Header, Stream, pack
-from vrcodec.bitstream.grid import BLOCK
+from vrcodec.bitstream.grid import BLOCK, REDUCTIONS
 from vrcodec.codec import tiling
 from vrcodec.codec.latents import Latents, SectionWriter, SymbolCoder
 from vrcodec.codec.networks import Networks, Refine
 from vrcodec.codec.runner import Runner
 from vrcodec.codec.stages import ENTROPY_CODING, stage
 from vrcodec.conditional.dials import Conditioning, Dials
+from vrcodec.errors import ArgumentError
 from vrcodec.model.weights_file import Weights
 from vrcodec.pictures import CodedPicture
 
@@ -80,14 +81,23 @@ class Pipeline:
             picture.source_kind,
         )
 
-    def decoded(self, streams: Sequence[Stream], size: int = 1) -> NDArray[np.uint8]:
+    def decoded(
+        self, streams: Sequence[Stream], size: int = 1, reduce: int = 1
+    ) -> NDArray[np.uint8]:
         """Pixels (size, height, width, 3) of files of one size and conditioning, copies included.
+
+        Args:
+            size: so many pass together.
+            reduce: how many times smaller along each side; one of `REDUCTIONS`.
 
         Raises:
             UnknownWeightsError, CorruptError.
+            ArgumentError: there is no such reduction.
         """
+        if reduce not in REDUCTIONS:
+            raise ArgumentError(f"reduce is one of 1, 2, 4 and 8, not {reduce!r}")
         header = streams[0].header
-        facts = header.conditioning, header.width, header.height
+        facts = header.conditioning, header.width, header.height, reduce
         if size == 1:
             z, sections = self.coder.read(streams[0])
             return self.runner.reconstruct(z[None], (part[None] for part in sections), *facts)
@@ -105,11 +115,13 @@ class Pipeline:
         y = np.concatenate([band.y[0] for band in bands], axis=1)
         return self.coder.with_indexes(z, y, conditioning)
 
-    def pixels(self, latents: Latents, conditioning: Conditioning) -> NDArray[np.uint8]:
-        """RGB pixels (16 rows, 16 columns, 3) of latents."""
+    def pixels(
+        self, latents: Latents, conditioning: Conditioning, reduce: int = 1
+    ) -> NDArray[np.uint8]:
+        """RGB pixels (16 rows, 16 columns, 3) of latents, or `reduce` times smaller."""
         _, rows, columns = latents.y.shape
-        z, y = latents.z[None], [latents.y[None]]
-        return self.runner.reconstruct(z, y, conditioning, BLOCK * columns, BLOCK * rows)[0]
+        z, y, size = latents.z[None], [latents.y[None]], (BLOCK * columns, BLOCK * rows)
+        return self.runner.reconstruct(z, y, conditioning, *size, reduce)[0]
 
     def estimate_bits(self, latents: Latents, conditioning: Conditioning) -> float:
         """Ideal code length of latents under the tables, without any container."""
@@ -139,9 +151,12 @@ class Pipeline:
         at, pixels = self.dials.conditioning(), np.zeros((512, 768, 3), dtype=np.uint8)
         latents = self.latents(pixels, at)
         encode = self.networks.macs(lambda: self.latents(pixels, at))
-        decode = self.networks.macs(
-            lambda: self.pixels(self.coder.with_indexes(latents.z, latents.y, at), at)
-        )
+
+        def decode(reduce: int) -> float:
+            return self.networks.macs(
+                lambda: self.pixels(self.coder.with_indexes(latents.z, latents.y, at), at, reduce)
+            )
+
         return {
             "weights_id": self.weights.id,
             "runtime": self.networks.runtime,
@@ -150,7 +165,8 @@ class Pipeline:
             "dials": {dial.name: (dial.low, dial.high) for dial in self.dials},
             "lambda_ranges": self.weights.config.lambda_ranges,
             "encode_kmac_per_pixel": encode / (512 * 768) / 1e3,
-            "decode_kmac_per_pixel": decode / (512 * 768) / 1e3,
+            "decode_kmac_per_pixel": decode(1) / (512 * 768) / 1e3,
+            "decode_small_kmac_per_pixel": decode(max(REDUCTIONS)) / (512 * 768) / 1e3,
         }
 
 

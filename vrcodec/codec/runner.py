@@ -16,7 +16,7 @@ from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS, Grid
 from vrcodec.codec import tiling
 from vrcodec.codec.networks import Networks, Refine, Window
 from vrcodec.codec.stages import ANALYSIS, CONTEXT, HYPER, REFINEMENT, SYNTHESIS, stage
-from vrcodec.codec.tiling import DecoderSpans, EncoderSpans
+from vrcodec.codec.tiling import DecoderSpans, EncoderSpans, synthesis_reach
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.model.config import ModelConfig
 
@@ -120,23 +120,29 @@ class Runner:
         conditioning: Conditioning,
         width: int,
         height: int,
+        reduce: int = 1,
     ) -> NDArray[np.uint8]:
         """Pixels (B, height, width, 3) of z (B, ...) and y's symbols (B, 768, some rows, columns).
 
+        Args:
+            reduce: give the picture so many times smaller along each side, sizes rounded up.
+
         Raises what drawing a section raises.
         """
-        pixels = np.empty((len(z), height, width, 3), dtype=np.uint8)
         rows, columns = Grid(width, height).latent_size
+        width, height, block = -(-width // reduce), -(-height // reduce), BLOCK // reduce
+        pixels = np.empty((len(z), height, width, 3), dtype=np.uint8)
+        reach = synthesis_reach(self.config) if reduce == 1 else 0
         tile_rows, tile_columns = tiling.tiles(rows, columns, self.side)
-        bands = [DecoderSpans.of(tile, rows, self.config) for tile in tile_rows]
-        across = [DecoderSpans.of(tile, columns, self.config) for tile in tile_columns]
+        bands = [DecoderSpans.of(tile, rows, self.config, reach) for tile in tile_rows]
+        across = [DecoderSpans.of(tile, columns, self.config, reach) for tile in tile_columns]
         windows = tiling.restack(sections, [band.decoded for band in bands])
         for down, parts in zip(bands, windows, strict=True):
             for right in across:
                 y = np.concatenate([part[..., right.decoded.at] for part in parts], axis=-2)
-                tile = self._reconstruct_tile(z, y, down, right, conditioning)
+                tile = self._reconstruct_tile(z, y, down, right, conditioning, reduce)
                 place = pixels[
-                    :, down.tile.scaled(BLOCK, height).at, right.tile.scaled(BLOCK, width).at
+                    :, down.tile.scaled(block, height).at, right.tile.scaled(block, width).at
                 ]
                 place[...] = tile[:, : place.shape[1], : place.shape[2]]
         return pixels
@@ -148,11 +154,15 @@ class Runner:
         down: DecoderSpans,
         across: DecoderSpans,
         conditioning: Conditioning,
+        reduce: int,
     ) -> NDArray[np.uint8]:
         seen, at = z[..., down.z_seen.at, across.z_seen.at], (down.features, across.features)
         with stage(CONTEXT):
             y_hat = self.networks.dequantise(y, seen, conditioning, at)
         with stage(SYNTHESIS):
-            pixels = self.networks.synthesis(y_hat, conditioning)
-        rows = down.tile.within(down.decoded, BLOCK)
-        return pixels[:, rows, across.tile.within(across.decoded, BLOCK)]
+            if reduce == 1:
+                pixels = self.networks.synthesis(y_hat, conditioning)
+            else:
+                pixels = self.networks.small_synthesis(y_hat, reduce)
+        rows = down.tile.within(down.decoded, BLOCK // reduce)
+        return pixels[:, rows, across.tile.within(across.decoded, BLOCK // reduce)]

@@ -13,6 +13,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from numbers import Real
 
 from vrcodec.conditional.dials import QUALITY, Conditioning, Dials
 from vrcodec.errors import ArgumentError, TargetError
@@ -108,12 +109,14 @@ class EncodeSettings:
         Raises:
             ArgumentError: one is not of its kind, or quality and target exclude each other.
         """
+        if not isinstance(dials, Mapping | None) or not all(
+            isinstance(k, str) for k in dials or ()
+        ):
+            raise ArgumentError(f"dials are a mapping of names to positions, not {dials!r}")
         chosen = dict(dials or {})
         if quality is not None:
             chosen[QUALITY] = quality
-        for name, position in chosen.items():
-            if isinstance(position, bool) or not isinstance(position, (int, float)):
-                raise ArgumentError(f"{name} is a number from 0 to 1, not {position!r}")
+        chosen = {name: _position(name, position) for name, position in chosen.items()}
         if target is not None and not isinstance(target, Target):
             raise ArgumentError(f"a target is a Target(Measure, value), not {target!r}")
         if target is not None and QUALITY in chosen:
@@ -157,6 +160,13 @@ class Encoded:
     conditioning: Conditioning
     reached: bool = True
     achieved: float | None = None
+
+
+def _position(name: str, value: object) -> float:
+    """A number, NumPy's included. Raises ArgumentError."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ArgumentError(f"{name} is a number from 0 to 1, not {value!r}")
+    return float(value)
 
 
 def _plain(value: object) -> object:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec import pictures
-from vrcodec.errors import ArgumentError
+from vrcodec.errors import ArgumentError, naming
 from vrcodec.files import read_bytes, read_stream
 
-FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-"""A file: its path, its bytes, or a binary stream."""
+FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[np.uint8] | BinaryIO
+"""A file: its path, its bytes (as an array: uint8 in one dimension), or a binary stream."""
 PictureSource = Image.Image | NDArray[np.uint8] | FileSource
 """A picture: one of Pillow's, an array (H, W) or (H, W, 1 to 4) of uint8, or a picture file."""
 _NAMED = "the bytes"
@@ -38,12 +40,22 @@ def as_bytes(source: FileSource, begins: bytes = b"") -> bytes:
         return read_bytes(Path(source), begins)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
-    if hasattr(source, "read") and not hasattr(source, "encoding"):  # that of text
-        with contextlib.suppress(TypeError):  # it gives something else than bytes
+    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 1:
+        return source.tobytes()
+    if isinstance(source, io.TextIOBase | np.ndarray) or not hasattr(source, "read"):
+        raise ArgumentError(_no_file(source))
+    try:
+        with naming_source(source), contextlib.suppress(TypeError):  # it gives no bytes
             return read_stream(source, begins)
-    raise ArgumentError(
-        f"{_kind(source)} is no file: pass a path, bytes, or a file opened with 'rb'"
-    )
+    except ValueError as error:  # of a closed file
+        raise ArgumentError(f"{_name(source)} cannot be read: {error}") from error
+    raise ArgumentError(_no_file(source))
+
+
+def naming_source(source: object) -> AbstractContextManager[None]:
+    """Puts the name of a file, where it has one, before the text of errors; see `naming`."""
+    named = isinstance(source, (str, os.PathLike)) or isinstance(getattr(source, "name", 0), str)
+    return naming(_name(source)) if named else nullcontext()
 
 
 def as_picture(source: PictureSource, max_pixels: int) -> Image.Image:
@@ -60,9 +72,7 @@ def as_picture(source: PictureSource, max_pixels: int) -> Image.Image:
     if isinstance(source, (str, os.PathLike)):
         return pictures.open_picture(Path(source), os.fspath(source), max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
-        name = getattr(source, "name", None)
-        called = name if isinstance(name, str) else _NAMED
-        return pictures.open_picture(as_bytes(source), called, max_pixels)
+        return pictures.open_picture(as_bytes(source), _name(source), max_pixels)
     raise ArgumentError(
         f"{_kind(source)} is no picture: pass a Pillow picture, a NumPy array of uint8, a path, "
         "bytes, or a file opened with 'rb'"
@@ -81,6 +91,16 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
         raise ArgumentError("an array without pixels is no picture")
     samples = array[..., 0] if array.ndim == 3 and shape[2] == 1 else array
     return Image.fromarray(np.ascontiguousarray(samples))
+
+
+def _name(source: object) -> str:
+    """What errors call it."""
+    name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
+    return os.fspath(name) if isinstance(name, (str, os.PathLike)) else _NAMED
+
+
+def _no_file(source: object) -> str:
+    return f"{_kind(source)} is no file: pass a path, bytes, or a file opened with 'rb'"
 
 
 def _kind(source: object) -> str:

@@ -187,10 +187,17 @@ class DecoderSpans:
         return feature_slice(self.decoded, self.z_seen)
 
     @classmethod
-    def of(cls, tile: Span, length: int, config: ModelConfig) -> DecoderSpans:
-        """For a tile of a grid of `length` positions."""
+    def of(
+        cls, tile: Span, length: int, config: ModelConfig, reach: int | None = None
+    ) -> DecoderSpans:
+        """For a tile of a grid of `length` positions.
+
+        Args:
+            reach: positions that the synthesis looks to every side, if not `synthesis_reach`.
+        """
+        reach = synthesis_reach(config) if reach is None else reach
         # Whole groups, so that the passes' pattern of two rows by two columns stays in step.
-        halo = -(-(context_reach(config) + synthesis_reach(config)) // GROUP) * GROUP
+        halo = -(-(context_reach(config) + reach) // GROUP) * GROUP
         decoded = tile.grown(halo, halo, length)
         return cls(tile, decoded, decoded.groups(1, -(-length // GROUP)))
 

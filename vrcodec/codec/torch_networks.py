@@ -20,7 +20,12 @@ from vrcodec.model.isolation import Tidying, bound_primitive_cache, isolated, su
 from vrcodec.model.loading import build, select_device
 from vrcodec.model.macs import TOTAL, count_macs
 from vrcodec.model.precision import fastest_dtype
+from vrcodec.model.shapes import checked
+from vrcodec.model.small_synthesis import SmallSynthesis
 from vrcodec.model.weights_file import Weights
+
+BATCH_PIXELS = 1 << 20
+"""Pixels that a GPU computes at a time."""
 
 
 class TorchNetworks:
@@ -55,6 +60,16 @@ class TorchNetworks:
             self.model.to(memory_format=memory_format)  # type: ignore[call-overload]
         self._y_tables, self._tidying = weights.y_tables, Tidying()
         self._condition = functools.lru_cache(8)(self.model.condition)
+        tensors = checked(weights.tensors, weights.config)
+        self._small = functools.cache(functools.partial(SmallSynthesis, tensors, weights.config))
+        self._small_macs = 0.0
+
+    needs_full_batches = True
+
+    @property
+    def batch_pixels(self) -> int:
+        """As many as keep a GPU busy; none on a CPU, where a batch would have to be filled up."""
+        return 0 if self._device.type == "cpu" else BATCH_PIXELS
 
     @property
     def device(self) -> str:
@@ -119,6 +134,11 @@ class TorchNetworks:
         self._tidying.after(pixels.shape)
         return pixels
 
+    def small_synthesis(self, y_hat: NDArray[np.float32], reduce: int) -> NDArray[np.uint8]:
+        small = self._small(reduce)
+        self._small_macs += small.macs * y_hat[:, 0].size
+        return small(y_hat)
+
     def scale_indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At
     ) -> NDArray[np.uint8]:
@@ -150,7 +170,8 @@ class TorchNetworks:
 
     def macs(self, call: Callable[[], object]) -> float:
         """Multiply-accumulates of these networks while `call` runs."""
-        return count_macs(self.model, call)[TOTAL]
+        before = self._small_macs
+        return count_macs(self.model, call)[TOTAL] + self._small_macs - before
 
     @contextmanager
     def _at_work(self, pixels: int) -> Iterator[None]:

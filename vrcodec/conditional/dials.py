@@ -136,7 +136,8 @@ class Dials:
         for dial in self.dials:
             position = chosen.pop(dial.name, dial.default)
             if not 0 <= position <= 1:  # false for a NaN, too
-                raise DialError(f"{dial.name} {position} is not in [0, 1]")
+                hint = f": {position / 100:g}?" if 1 < position <= 100 else ""
+                raise DialError(f"{dial.name} {position:g} is not in [0, 1]{hint}")
             values.append(round(position * ONE))
         if chosen:
             raise DialError(

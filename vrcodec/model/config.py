@@ -91,9 +91,9 @@ class ModelConfig:
                 _within(name, count, 0, MAX_BLOCKS)
         _within("context_blocks", self.context_blocks, 0, MAX_BLOCKS)
         _within("film_width", self.film_width, 0, MAX_WIDTH)
-        _within("core", self.core, 4, LATENT_CHANNELS)
+        _within("core", self.core, 4, LATENT_CHANNELS - 4)  # the last pass needs channels, too
         if self.core % 4:
-            raise ValueError(f"core must be a multiple of 4 up to {LATENT_CHANNELS}")
+            raise ValueError("core must be a multiple of 4")
         if self.context_passes not in (1, 2, 4):
             raise ValueError("context_passes must be 1, 2 or 4")
         if self.dials.names[0] != QUALITY:

@@ -36,6 +36,8 @@ ACTIVATION_MAX = 1 << 16
 HYPER_MAX = ACTIVATION_MAX >> ACTIVATION_BITS
 """z_hat is limited to +-HYPER_MAX on its way into the path (not where it is coded)."""
 EXACT = 1 << 53
+AT_ONCE = 192
+"""Positions that a layer is computed for at once, or those of one row."""
 
 
 def layer_widths(config: ModelConfig) -> tuple[tuple[int, int], ...]:
@@ -60,9 +62,9 @@ class FixedPointLayer:
         return total
 
     @functools.cached_property
-    def taps(self) -> NDArray[np.float64]:
-        """The weight as (k, k, O, I)."""
-        return np.ascontiguousarray(self.weight.transpose(2, 3, 0, 1), dtype=np.float64)
+    def matrix(self) -> NDArray[np.float64]:
+        """The weight as (O, k k I)."""
+        return self.weight.transpose(0, 2, 3, 1).reshape(len(self.weight), -1).astype(np.float64)
 
 
 class IntegerScalePath:
@@ -151,25 +153,39 @@ class IntegerScalePath:
         few rows at a time.
         """
         shift = WEIGHT_BITS + ACTIVATION_BITS
-        last = _convolved(features, self.layers[-1], conditioning, shift, SCALE_LEVELS - 1)
-        return last.astype(np.uint8)
+        top = SCALE_LEVELS - 1
+        return _convolved(features, self.layers[-1], conditioning, shift, top, np.uint8)
 
 
 def _convolved(
-    a: NDArray[np.float64], layer: FixedPointLayer, conditioning: Conditioning, shift: int, top: int
-) -> NDArray[np.float64]:
-    """clamp((conv(a) + bias) / 2^shift rounded half up, 0, top), exact in float64."""
-    taps, (_, rows, columns) = layer.taps, a.shape
-    reach = len(taps) // 2
-    padded = np.pad(a, ((0, 0), (reach, reach), (reach, reach)))
-    total = np.zeros((taps.shape[2], rows * columns))
-    total += layer.bias_at(conditioning)[:, None] + 2.0 ** (shift - 1)
-    for i, j in np.ndindex(taps.shape[:2]):
-        window = padded[:, i : i + rows, j : j + columns]
-        total += taps[i, j] @ window.reshape(len(a), -1)
-    total *= 2.0**-shift
-    np.floor(total, out=total)
-    return total.clip(0, top, out=total).reshape(-1, rows, columns)
+    a: NDArray[np.float64],
+    layer: FixedPointLayer,
+    conditioning: Conditioning,
+    shift: int,
+    top: int,
+    dtype: type = np.float64,
+) -> NDArray[Any]:
+    """clamp((conv(a) + bias) / 2^shift rounded half up, 0, top), exact in float64.
+
+    Some rows at a time, so that what is computed with stays in the processor's cache.
+    """
+    side, (_, rows, columns) = layer.weight.shape[2], a.shape
+    reach = side // 2
+    # Exact, too: a power of two moves the exponents alone.
+    weight = layer.matrix * 2.0**-shift
+    bias = (layer.bias_at(conditioning)[:, None] + 2.0 ** (shift - 1)) * 2.0**-shift
+    padded = np.pad(a, ((0, 0), (reach, reach), (reach, reach))) if reach else a
+    result: NDArray[Any] = np.empty((len(weight), rows, columns), dtype=dtype)
+    step = max(1, AT_ONCE // columns)
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        taps = [padded[:, start + i : stop + i, j : j + columns] for i, j in np.ndindex(side, side)]
+        total = weight @ np.concatenate(taps).reshape(weight.shape[1], -1)
+        total += bias
+        np.floor(total, out=total)
+        total.clip(0, top, out=total)
+        result[:, start:stop] = total.reshape(len(weight), -1, columns)
+    return result
 
 
 def _pixel_shuffle(a: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.integer_path import ACTIVATION_BITS, WEIGHT_BITS
 from vrcodec.model.isolation import is_forked
 from vrcodec.model.network import CompressionModel
-from vrcodec.model.weights_file import Weights
+from vrcodec.model.weights_file import Weights, chosen_weights, load_weights
 
 PREFIX = "model."
 SCALE_PATH = "scale_path."
@@ -104,7 +105,7 @@ def _float_scale_path(fixed: FixedPointScalePath) -> dict[str, torch.Tensor]:
     return state
 
 
-def load_model(weights: str | None = None) -> CompressionModel:
+def load_model(weights: str | os.PathLike[str] | None = None) -> CompressionModel:
     """The released network (or that of another weights file), for research.
 
     `forward(x, conditioning)` of the result gives the reconstruction, the bits of every
@@ -112,9 +113,6 @@ def load_model(weights: str | None = None) -> CompressionModel:
 
     Raises:
         WeightsError: the file is missing or broken.
+        ArgumentError: it is no path.
     """
-    from pathlib import Path
-
-    from vrcodec.model.weights_file import default_weights, load_weights
-
-    return build(load_weights(Path(weights) if weights else default_weights()))[0]
+    return build(load_weights(chosen_weights(weights)))[0]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vrcodec.bitstream.grid import BLOCK, GROUP, LATENT_CHANNELS
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.film import Condition, ConditioningNet, StepTable, as_maps, stretched
+from vrcodec.errors import ArgumentError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.constants import MAX_SYMBOL
 from vrcodec.model.entropy_model import (
@@ -94,13 +95,24 @@ class CompressionModel(nn.Module):
         Args:
             conditioning: vectors (B or 1, K) or maps (B or 1, K, h, w) of positions in [0, 1];
                 where a picture is coded; or a quality, other dials being at their defaults.
+
+        Raises:
+            ArgumentError, DialError: it is none of these.
         """
-        if isinstance(conditioning, (int, float)):
-            conditioning = self.config.dials.at(conditioning)
+        if isinstance(conditioning, Tensor) and not conditioning.ndim:
+            conditioning = float(conditioning)
+        if not isinstance(conditioning, (Tensor, Conditioning)):
+            conditioning = self.config.dials.at(float(conditioning))
         if isinstance(conditioning, Conditioning):
             device = self.basis.deviation16.device
             conditioning = torch.tensor(
                 [conditioning.positions], dtype=torch.float32, device=device
+            )
+        count = self.config.coefficients
+        if conditioning.ndim not in (2, 4) or conditioning.shape[1] != count:
+            shape = tuple(conditioning.shape)
+            raise ArgumentError(
+                f"conditioning of shape {shape}: pass (B, {count}), (B, {count}, h, w) or a quality"
             )
         vector = as_maps(conditioning)
         return Condition(vector, self.conditioning(vector), self.log_step(vector).exp())

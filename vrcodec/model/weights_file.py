@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import reprlib
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,20 +27,17 @@ from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
 from vrcodec.conditional.dials import ANCHORS
-from vrcodec.errors import UnknownWeightsError, WeightsError, reason
+from vrcodec.errors import ArgumentError, UnknownWeightsError, WeightsError
 from vrcodec.files import write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
-from vrcodec.text import printable
+from vrcodec.model.identity import ID_DIGITS as ID_DIGITS
+from vrcodec.model.identity import default_weights as default_weights
+from vrcodec.model.identity import header_length, id_of, naming, read_file
 
-ID_DIGITS = 16
-"""64 bits of the hash, as hexadecimal digits."""
 SHORT_ID_DIGITS = 6
 """Of an id as files of version 1 name it."""
 BUCKETS = ANCHORS - 1
 """Sets of tables for z: that of a picture is `Conditioning.bucket(BUCKETS)`."""
-MAX_BYTES = 256 << 20
-MAX_HEADER_BYTES = 2 << 20
-"""Of the names, types and shapes; the largest configuration there is needs less."""
 MAX_VALUE = 65504.0
 """Largest magnitude of a parameter, that of float16."""
 DEVIATION_RANGE = (1e-4, 1e4)
@@ -72,26 +67,24 @@ class Weights:
     id: str
 
 
-def default_weights() -> Path:
-    """The released weights: in the installed package, or in the checkout it runs from.
+def chosen_weights(weights: object = None) -> Path:
+    """The weights file that a caller names, or the released one.
 
     Raises:
-        WeightsError: there are none.
+        ArgumentError: it is no path.
+        WeightsError: there are no released ones.
     """
-    package = Path(__file__).resolve().parents[1]
-    for path in (
-        package / "weights_data" / "release.safetensors",
-        package.parent / "weights" / "release.safetensors",
-    ):
-        if path.is_file():
-            return path
-    raise WeightsError("this installation has no weights; name some with --weights FILE")
+    if weights is None:
+        return default_weights()
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ArgumentError(f"weights are the path of a file, not a {type(weights).__name__}")
+    return Path(weights)
 
 
 def load_weights(path: Path) -> Weights:
     """Read a weights file. Raises WeightsError if it is missing, broken or impossible."""
-    with _naming(path):
-        data = _read(path)
+    with naming(path), _safetensors_errors():
+        data = read_file(path)
         config_text, tensors = _parse(data)
         config = ModelConfig.from_json(config_text)
         for name, tensor in tensors.items():
@@ -118,15 +111,13 @@ def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[
 def content_id(config: str, tensors: Mapping[str, NDArray[Any]]) -> str:
     """ID_DIGITS hex digits that name weights with this configuration (JSON as stored)."""
     spelled = {dtype: name for name, dtype in _DTYPES.items()}
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        shape = ",".join(map(str, tensor.shape))
-        for text in (name, spelled[tensor.dtype], shape):
-            digest.update(text.encode() + b"\0")
-        digest.update(np.ascontiguousarray(tensor).data)
-    digest.update(config.encode())
-    return digest.hexdigest()[:ID_DIGITS]
+    return id_of(
+        config,
+        [
+            (name, spelled[tensor.dtype], tensor.shape, np.ascontiguousarray(tensor).data)
+            for name, tensor in tensors.items()
+        ],
+    )
 
 
 def weights_id(path: Path) -> str:
@@ -163,41 +154,16 @@ def _released_id() -> str:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """One line with the file's name, whatever is wrong with it."""
+def _safetensors_errors() -> Iterator[None]:
     try:
         yield
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    except (OSError, SafetensorError, ValueError) as error:
-        text = printable(reason(error)[:200])
-        raise WeightsError(f"{path}: not a weights file: {text}") from error
-
-
-def _read(path: Path) -> bytes:
-    """The bytes of a file; nothing but a regular file is opened, or waited for."""
-    _check_file(path.stat())
-    with open(os.open(path, os.O_RDONLY | _NO_WAITING), "rb") as file:
-        facts = os.fstat(file.fileno())
-        _check_file(facts)
-        return file.read(facts.st_size)
-
-
-_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def _check_file(facts: os.stat_result) -> None:
-    if not stat.S_ISREG(facts.st_mode):
-        raise WeightsError("not a weights file: not a regular file")
-    if facts.st_size > MAX_BYTES:
-        raise WeightsError("too large for a weights file")
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def _parse(data: bytes) -> tuple[str, dict[str, NDArray[Any]]]:
     """The configuration as text, and the tensors, of a safetensors file."""
-    length = int.from_bytes(data[:8], "little")
-    if length > MAX_HEADER_BYTES:
-        raise WeightsError(f"not a weights file: a header of {length:,} bytes")
+    length = header_length(data)
     tensors = {}
     entries: list[tuple[str, dict[str, Any]]] = deserialize(data)
     for name, entry in entries:

@@ -13,13 +13,14 @@ from vrcodec.pictures.formats import FORMATS
 if TYPE_CHECKING:
     from vrcodec.pictures.coded import CodedPicture, from_coded, notes, read_pixels, to_coded
     from vrcodec.pictures.reading import MAX_PIXELS, open_picture
-    from vrcodec.pictures.writing import PictureFile, save_picture, to_file
+    from vrcodec.pictures.writing import PictureFile, fitted, save_picture, to_file
 
 __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "CodedPicture",
     "PictureFile",
+    "fitted",
     "from_coded",
     "notes",
     "open_picture",
@@ -32,7 +33,7 @@ __all__ = [
 _HOMES = {
     "coded": ("CodedPicture", "from_coded", "notes", "read_pixels", "to_coded"),
     "reading": ("MAX_PIXELS", "open_picture"),
-    "writing": ("PictureFile", "save_picture", "to_file"),
+    "writing": ("PictureFile", "fitted", "save_picture", "to_file"),
 }
 
 

@@ -18,7 +18,6 @@ from PIL import Image, PngImagePlugin
 from vrcodec.bitstream.container import Extra, SourceKind
 from vrcodec.errors import CorruptError, PictureError
 from vrcodec.pictures import colour, metadata, reading, samples, source
-from vrcodec.pictures.exif import PREFIX
 from vrcodec.pictures.reading import MAX_PIXELS, open_picture, pillow_errors
 from vrcodec.pictures.samples import Pixels
 
@@ -143,13 +142,21 @@ def to_coded(image: Image.Image, strip: bool = False) -> CodedPicture:
     return CodedPicture(pixels, grey, deep, alpha, extras, tuple(lines), kind)
 
 
-def from_coded(pixels: Pixels, grey: bool, extras: Mapping[Extra, bytes]) -> Image.Image:
+def from_coded(
+    pixels: Pixels,
+    grey: bool,
+    extras: Mapping[Extra, bytes],
+    size: tuple[int, int] | None = None,
+    reduce: int = 1,
+) -> Image.Image:
     """The picture that a decoded file shows.
 
     Args:
         pixels: uint8, height x width x 3.
         grey: give a grey picture, of the channels' rounded mean.
         extras: optional sections of the file, not to be trusted.
+        size: width and height of the whole picture, if not those of `pixels`.
+        reduce: how many times smaller along each side `pixels` are.
 
     Returns:
         A picture of mode L, LA, RGB or RGBA; its `info` holds icc_profile, exif, xmp and dpi
@@ -164,15 +171,9 @@ def from_coded(pixels: Pixels, grey: bool, extras: Mapping[Extra, bytes]) -> Ima
     else:
         image = Image.fromarray(np.ascontiguousarray(pixels))
     if Extra.ALPHA in extras:
-        image.putalpha(_unpack_alpha(extras[Extra.ALPHA], image.size))
-    if Extra.ICC in extras:
-        image.info["icc_profile"] = extras[Extra.ICC]
-    if Extra.EXIF in extras:
-        image.info["exif"] = PREFIX + extras[Extra.EXIF]
-    if Extra.XMP in extras:
-        image.info["xmp"] = extras[Extra.XMP]
-    if Extra.DPI in extras:
-        image.info["dpi"] = metadata.dpi_of(extras[Extra.DPI])
+        alpha = _unpack_alpha(extras[Extra.ALPHA], size or image.size)
+        image.putalpha(alpha.reduce(reduce) if reduce > 1 else alpha)
+    image.info.update(metadata.info_of(extras))
     return image
 
 

@@ -151,6 +151,7 @@ KNOWN = (
 """Formats in the order in which they are tried; TGA comes last, its files have no mark."""
 
 REFUSED = (
+    ("a .vrc file, coded already", (b"VRC",)),
     ("PostScript, a program and not a picture", (b"%!PS", b"\xc5\xd0\xd3\xc6")),
     (
         "an icon file (ICO), which holds other pictures",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -78,6 +79,24 @@ def collect(image: Image.Image, grey: bool) -> Metadata:
 def profile_of(image: Image.Image) -> bytes:
     """The picture's own ICC profile, whether it fits or not; empty if there is none."""
     return _stored(image, "icc_profile")
+
+
+def info_of(extras: Mapping[Extra, bytes]) -> dict[str, Any]:
+    """What Pillow has in `info` of a file's sections, which are not to be trusted.
+
+    Raises:
+        CorruptError: a section does not hold what it should.
+    """
+    info: dict[str, Any] = {}
+    if Extra.ICC in extras:
+        info["icc_profile"] = extras[Extra.ICC]
+    if Extra.EXIF in extras:
+        info["exif"] = exif.PREFIX + extras[Extra.EXIF]
+    if Extra.XMP in extras:
+        info["xmp"] = extras[Extra.XMP]
+    if Extra.DPI in extras:
+        info["dpi"] = dpi_of(extras[Extra.DPI])
+    return info
 
 
 def dpi_of(section: bytes) -> tuple[float, float]:

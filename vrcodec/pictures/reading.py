@@ -106,10 +106,12 @@ def load(image: Image.Image) -> Image.Image:
     facts = source.describe(image, data, found)
     if facts.raw_mode == "" and image.format == "PNG":  # already loaded
         facts.raw_mode = _png_raw_mode(data)
+    was_loaded = not image.tile
     with _libtiff_heard(image.format):
         image.load()
     if scan is not None and found.clean and not image.decoderconfig:
-        _check_scan(found.clean, scan, image)
+        untouched = JpegImagePlugin.JpegImageFile(io.BytesIO(found.clean)) if was_loaded else image
+        _check_scan(found.clean, scan, untouched)
     elif facts.samples:
         _check_pieces(data, facts.samples, image)
     result = image.copy()

@@ -96,8 +96,9 @@ def describe(image: Image.Image, stream: BinaryIO | None, found: Found) -> Facts
         facts.samples = samples = tiff.inspect(stream)
         bits, frames = samples.bits if samples.bits > 8 else 8, samples.pages
         orientation = 1 if samples.upright else None
-    elif image.format == "GIF" and (tiles := getattr(image, "tile", ())):
-        facts.box = tiles[0][1]
+    elif image.format == "GIF":
+        tiles = getattr(image, "tile", ())
+        facts.box = tiles[0][1] if tiles else None
         frames = _gif_frames(stream) if stream else 1
     elif image.format == "TGA" and stream is not None:
         stream.seek(17)

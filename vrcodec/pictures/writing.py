@@ -15,10 +15,11 @@ from vrcodec.errors import PictureError
 from vrcodec.pictures import colour, exif
 from vrcodec.pictures.formats import FORMATS, WRITTEN, Format
 from vrcodec.pictures.reading import pillow_errors
+from vrcodec.pictures.results import JPEG_QUALITY, fitted_size
 
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 3},  # 2 % larger than 6, the usual one, in 40 % of the time
-    "JPEG": {"quality": 95, "subsampling": "4:4:4"},
+    "JPEG": {"subsampling": "4:4:4"},
     "WEBP": {"lossless": True},
     "AVIF": {"quality": 90, "subsampling": "4:4:4"},
 }
@@ -36,20 +37,33 @@ class PictureFile:
     notes: tuple[str, ...]
 
 
+def fitted(image: Image.Image, side: int) -> Image.Image:
+    """The picture, made smaller where a side has more pixels than this, with its metadata."""
+    size = fitted_size(image.size, side)
+    if size == image.size:
+        return image
+    small = image.resize(size, Image.Resampling.LANCZOS)
+    small.info = dict(image.info)
+    return small
+
+
 def save_picture(image: Image.Image, format: str, strip: bool = False) -> bytes:
     """The bytes of a picture file; `to_file` says what was left out as well."""
     return to_file(image, format, strip).data
 
 
-def to_file(image: Image.Image, format: str, strip: bool = False) -> PictureFile:
+def to_file(
+    image: Image.Image, format: str, strip: bool = False, jpeg_quality: int = JPEG_QUALITY
+) -> PictureFile:
     """A picture file with the metadata in `image.info` as far as it has a place.
 
-    Lossless but for JPEG (quality 95) and AVIF (quality 90), both with full chroma resolution.
+    Lossless but for JPEG and AVIF (quality 90), both with full chroma resolution.
 
     Args:
         image: of mode L, LA, RGB or RGBA.
         format: one of `FORMATS`.
         strip: write no metadata; colours are converted to sRGB.
+        jpeg_quality: of JPEG, 1 to 100.
 
     Raises:
         PictureError: the format is unknown or cannot hold this picture.
@@ -76,7 +90,7 @@ def to_file(image: Image.Image, format: str, strip: bool = False) -> PictureFile
         image, note = _in_srgb(image, kind)
         notes += [note] * ("converted" not in note)
     with pillow_errors(f"cannot be written as {kind.plugin}"):
-        return PictureFile(_written(image, kind, facts), tuple(notes))
+        return PictureFile(_written(image, kind, facts, jpeg_quality), tuple(notes))
 
 
 def _facts(image: Image.Image, kind: Format, strip: bool) -> tuple[dict[str, Any], list[str]]:
@@ -132,8 +146,10 @@ def _in_srgb(image: Image.Image, kind: Format) -> tuple[Image.Image, str]:
     return result, f"colours converted to sRGB: no place for the ICC profile in {kind.plugin}"
 
 
-def _written(image: Image.Image, kind: Format, facts: dict[str, Any]) -> bytes:
+def _written(image: Image.Image, kind: Format, facts: dict[str, Any], jpeg_quality: int) -> bytes:
     options = dict(_SAVE_OPTIONS.get(kind.plugin, {}))
+    if kind.plugin == "JPEG":
+        options["quality"] = jpeg_quality
     if kind.icc:
         options["icc_profile"] = None
     plain = {key: value for key, value in facts.items() if key != "exif"}

@@ -199,9 +199,9 @@ function sayValues(figure) {
     point.setAttribute("aria-label", title.textContent);
     title.remove();
   }
-  figure.addEventListener("pointermove", (event) => {
+  function say(event) {
     let nearest = null;
-    let shortest = 18;
+    let shortest = event.pointerType === "mouse" ? 18 : 32;
     for (const point of points) {
       const box = point.getBoundingClientRect();
       const distance = Math.hypot(
@@ -217,8 +217,16 @@ function sayValues(figure) {
     const room = figure.scrollLeft + frame.width - tip.offsetWidth;
     tip.style.left = `${Math.max(figure.scrollLeft, Math.min(x + 10, room))}px`;
     tip.style.top = `${box.top - frame.top - tip.offsetHeight - 6}px`;
+  }
+  figure.addEventListener("pointermove", say);
+  figure.addEventListener("pointerdown", say);
+  // A finger leaves as soon as it is lifted; what it asked for stays until it touches elsewhere.
+  figure.addEventListener("pointerleave", (event) => {
+    if (event.pointerType === "mouse") tip.hidden = true;
   });
-  figure.addEventListener("pointerleave", () => { tip.hidden = true; });
+  document.addEventListener("pointerdown", (event) => {
+    if (!figure.contains(event.target)) tip.hidden = true;
+  });
 }
 
 // Says that a table goes on beyond the edge, for as long as it does.

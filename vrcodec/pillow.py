@@ -1,0 +1,156 @@
+"""Pillow's plugin for .vrc files: `Image.open("x.vrc")` and `im.save("x.vrc", quality=0.3)`.
+
+`import vrcodec` registers it. Size, mode and metadata of a file need no torch; it or ONNX Runtime
+is imported when pixels are asked for. `save` takes the keywords of `vrcodec.encode` and writes the
+file that this makes, and what it says of losses are warnings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from vrcodec.bitstream.container import MAGIC, MAX_HEIGHT, MAX_WIDTH, Extra, unpack
+from vrcodec.codec.settings import EncodeSettings
+from vrcodec.codec.shared import shared_codec
+from vrcodec.errors import FormatError, NotVrcError, VrcodecError
+
+if TYPE_CHECKING:
+    from PIL._imaging import PixelAccess
+
+FORMAT, SUFFIX, MIME = "VRC", ".vrc", "image/x-vrc"
+
+WEIGHTS: str | os.PathLike[str] | None = None
+"""Weights for all files that Pillow opens and saves; None: the released ones."""
+DEVICE = "auto"
+"""Where pixels are computed: "auto", "cpu", "cuda", "cuda:N" or "mps"."""
+THREADS: int | None = None
+"""With how many threads of a CPU; None: as many as suit each picture."""
+RUNTIME = "auto"
+"""What computes: "auto", "onnx" or "torch"."""
+
+_MODEL = ("weights", "device", "threads", "runtime", "precision")
+_SETTINGS = ("quality", "dials", "target", "best_effort", "effort", "strip")
+_METADATA = {"icc_profile": Extra.ICC, "exif": Extra.EXIF, "xmp": Extra.XMP, "dpi": Extra.DPI}
+_LARGEST = MAX_WIDTH * MAX_HEIGHT
+"""Pillow has a limit of its own."""
+
+
+class VrcImageFile(ImageFile.ImageFile):
+    """A .vrc file, opened; its pixels are decoded when they are first needed.
+
+    Raises:
+        SyntaxError: it is no .vrc file; from `Image.open` an UnidentifiedImageError.
+        UnidentifiedImageError: it is one, but damaged or of an unknown version.
+        OSError: its pixels cannot be decoded.
+    """
+
+    format = FORMAT
+    format_description = "vrcodec picture"
+    _data: bytes | None = None
+
+    def _open(self) -> None:
+        from vrcodec.pictures.metadata import info_of
+
+        assert self.fp is not None
+        data = self.fp.read()
+        try:
+            stream = unpack(data)
+            self.info.update(info_of(stream.extras))
+        except NotVrcError as error:
+            raise SyntaxError(str(error)) from error
+        except FormatError as error:
+            raise UnidentifiedImageError(f"cannot read {self._called}: {error}") from error
+        self._size = stream.header.width, stream.header.height
+        self._mode = ("L" if stream.header.grey else "RGB") + "A" * (Extra.ALPHA in stream.extras)
+        self._data = data
+
+    @property
+    def _called(self) -> str:
+        return repr(self.filename) if self.filename else "a .vrc file"
+
+    def load(self) -> PixelAccess | None:
+        if self._data is not None and self.fp is not None:
+            with _as_oserror(f"cannot decode {self._called}"):
+                codec = shared_codec(WEIGHTS, DEVICE, THREADS, RUNTIME, max_pixels=_LARGEST)
+                self.im = codec.decode(self._data).im
+            self._data, self.readonly = None, 0
+            if self._exclusive_fp:
+                self.fp.close()
+            self.fp = None
+        return super().load()
+
+
+def _accept(prefix: bytes) -> bool:
+    return prefix.startswith(MAGIC)
+
+
+def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes, stacklevel: int = 3) -> None:
+    options = {key: value for key, value in image.encoderinfo.items() if value is not None}
+    model = {"weights": WEIGHTS, "device": DEVICE, "threads": THREADS, "runtime": RUNTIME}
+    with _as_oserror("cannot save as VRC"):
+        codec = shared_codec(**model | _of(options, _MODEL), max_pixels=_LARGEST)
+        settings = EncodeSettings.of(
+            **_of(options, _SETTINGS) | {"dials": _dials(options, codec.dials.names[1:])}
+        )
+        picture = codec.prepared(_with_metadata(image), settings.strip)
+        for key, section in _METADATA.items():
+            if not image.encoderinfo.get(key, True):
+                picture.extras.pop(section, None)
+        data = codec.encode_pictures([picture], settings)[0].data
+    for note in picture.notes:
+        warnings.warn(note, stacklevel=stacklevel)
+    fp.write(data)
+
+
+def _save_all(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
+    more = image.encoderinfo.get("append_images")
+    if more or getattr(image, "n_frames", 1) > 1:
+        raise ValueError("a .vrc file holds one picture: save the frames one by one")
+    _save(image, fp, filename, stacklevel=4)
+
+
+def _of(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: options[name] for name in names if name in options}
+
+
+def _dials(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """What `save` was told as `dials`, and by the name of each dial as a keyword."""
+    by_name = {name: options.get(name.replace("-", "_")) for name in names}
+    chosen = {name: position for name, position in by_name.items() if position is not None}
+    return {**options.get("dials", {}), **chosen}
+
+
+def _with_metadata(image: Image.Image) -> Image.Image:
+    """The picture with the metadata that `save` was given, where that is not to leave some out."""
+    given = {key: image.encoderinfo[key] for key in _METADATA if image.encoderinfo.get(key)}
+    if not given:
+        return image
+    from vrcodec.pictures.reading import load
+
+    result = load(image).copy()
+    result.info.update(given)
+    return result
+
+
+@contextlib.contextmanager
+def _as_oserror(what: str) -> Iterator[None]:
+    """Errors as Pillow's plugins have them: wrong arguments a ValueError, all else an OSError."""
+    try:
+        yield
+    except VrcodecError as error:
+        if isinstance(error, ValueError):
+            raise
+        raise OSError(f"{what}: {error}") from error
+
+
+Image.register_open(FORMAT, VrcImageFile, _accept)
+Image.register_save(FORMAT, _save)
+Image.register_save_all(FORMAT, _save_all)
+Image.register_extension(FORMAT, SUFFIX)
+Image.register_mime(FORMAT, MIME)
