@@ -106,6 +106,9 @@ def head(name: str, size: int) -> bytes:
             with open(name, "rb") as file:
                 return file.read(size)
         system, path = _locate(name)
+        if _WEB.intersection(_protocols(system)):
+            with system.open(path, "rb", block_size=0) as file:
+                return bytes(file.read(size))
         data: bytes = system.cat_file(path, start=0, end=size)
         return data
 

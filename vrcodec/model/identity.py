@@ -14,7 +14,6 @@ from typing import Any
 
 from vrcodec.errors import WeightsError, reason
 from vrcodec.model.config import ModelConfig
-from vrcodec.text import printable
 
 ID_DIGITS = 16
 """64 bits of the hash, as hexadecimal digits."""
@@ -55,6 +54,8 @@ def identify(path: Path) -> tuple[str, ModelConfig]:
                 (name, entry["dtype"], entry["shape"], data[end:][slice(*entry["data_offsets"])])
                 for name, entry in entries.items()
             ]
+            if sum(len(part) for _, _, _, part in parts) > len(data) - end:
+                raise WeightsError("not a weights file: its tensors overlap")
             return id_of(config, parts), ModelConfig.from_json(config)
         except (AttributeError, KeyError, RecursionError, TypeError) as error:
             raise WeightsError("not a weights file: strange header") from error
@@ -107,5 +108,4 @@ def naming(path: Path) -> Iterator[None]:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
-        text = printable(reason(error)[:200])
-        raise WeightsError(f"{path}: not a weights file: {text}") from error
+        raise WeightsError(f"{path}: not a weights file: {reason(error)[:200]}") from error
