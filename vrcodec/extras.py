@@ -18,6 +18,8 @@ EXTRAS = {
     "ssimulacra2": "eval",
     "torchvision": "eval",
     "ray": "ray",
+    "starlette": "explore",
+    "uvicorn": "explore",
 }
 """By name of the module to import: the extra of `pip install 'vrcodec[EXTRA]'`."""
 
