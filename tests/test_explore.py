@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
 import json
@@ -24,7 +25,9 @@ from vrcodec.evaluation.codecs.pillow import CODECS
 from vrcodec.evaluation.metrics import PSNR, measured_metrics
 from vrcodec.explore import server, work
 from vrcodec.explore.bits import bits_of_blocks
+from vrcodec.explore.lanes import Lane
 from vrcodec.explore.server import Desk, make_app
+from vrcodec.explore.shelf import PREVIEW_PIXELS
 
 TOKEN, PORT = "a-token", 8123
 HERE = f"http://127.0.0.1:{PORT}"
@@ -329,3 +332,44 @@ def test_every_dial_of_the_weights_is_offered(codec: Codec) -> None:
         {"name": "quality", "default": 0.5},
         {"name": "tune", "default": 0.25},
     ]
+
+
+def test_who_goes_away_is_not_worked_for() -> None:
+    """Work ends at its next step when nobody listens, and the lane is free for the next."""
+
+    def work(tell: Any) -> None:
+        while True:
+            tell({"progress": 0})
+
+    async def leave() -> str:
+        lane = Lane()
+        told = lane.lines(work)
+        assert await anext(told) == b'{"progress": 0}\n'
+        waiting = asyncio.create_task(lane.run(lambda: "next"))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await told.aclose()
+        return await asyncio.wait_for(waiting, 20)
+
+    assert asyncio.run(leave()) == "next"
+
+
+def test_an_unforeseen_error_ends_one_answer(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"pictures/{add(client, small())['id']}"
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "_tell_of", lambda *_, **__: 1 / 0)
+        assert lines(client, f"{place}/code", PREVIEW)[-1]["error"].startswith("ZeroDivisionError")
+    assert facts(lines(client, f"{place}/code", PREVIEW))["bytes"] > 0
+
+
+def test_a_large_picture_has_no_preview() -> None:
+    codec = Codec(GOLDEN / "tiny.safetensors", "cpu")
+    desk = Desk(codec)
+    file = io.BytesIO()
+    Image.new("L", (2000, PREVIEW_PIXELS // 2000 + 1)).save(file, "PNG")
+    place = desk.add(file.getvalue(), "large.png")
+    with TestClient(make_app(desk, TOKEN, PORT), base_url=f"{HERE}/{TOKEN}/") as client:
+        answer = client.post(f"pictures/{place}/preview", json=PREVIEW)
+    assert (answer.status_code, answer.json()["error"]) == (400, "too large for a preview")

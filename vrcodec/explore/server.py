@@ -29,7 +29,14 @@ from vrcodec.evaluation.metrics import measured_metrics
 from vrcodec.explore import work
 from vrcodec.explore.bits import bits_of_blocks, map_of
 from vrcodec.explore.lanes import Lane
-from vrcodec.explore.shelf import MAX_PICTURES, Kept, OpenPicture, UnknownError, open_picture
+from vrcodec.explore.shelf import (
+    MAX_PICTURES,
+    PREVIEW_PIXELS,
+    Kept,
+    OpenPicture,
+    UnknownError,
+    open_picture,
+)
 from vrcodec.pictures import save_picture
 
 HOST = "127.0.0.1"
@@ -113,7 +120,7 @@ class Desk:
             "runtime": codec.runtime,
             "max_pixels": codec.max_pixels,
             "max_bytes": MAX_UPLOAD,
-            "preview_pixels": work.PREVIEW_PIXELS,
+            "preview_pixels": PREVIEW_PIXELS,
             "efforts": list(work.EFFORTS) if extras.is_there("torch") else [0],
             "metrics": [
                 {"name": metric.name, "title": metric.title, "places": metric.places}
@@ -254,7 +261,7 @@ async def _original(desk: Desk, request: Any) -> Any:
 
 async def _preview(desk: Desk, request: Any) -> Any:
     picture, asked = _picture(desk, request), await _question(request)
-    if picture.count > work.PREVIEW_PIXELS:
+    if picture.is_large:
         raise ArgumentError("too large for a preview")
     at = _settings(asked).conditioning(desk.codec.dials)
     pixels, facts = await desk.quick.run(lambda: work.preview(desk.codec, picture, at))

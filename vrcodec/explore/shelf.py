@@ -21,9 +21,11 @@ from vrcodec.pictures import CodedPicture
 from vrcodec.text import printable
 
 MAX_PICTURES = 8
-RESULTS = 6
-"""Files kept of a picture."""
-ANALYSES = 4
+PREVIEW_PIXELS = 2_500_000
+"""Larger pictures have no preview: their latents would fill the memory."""
+RESULTS, LARGE_RESULTS = 12, 4
+"""Files kept of a picture, and of one that is too large for a preview."""
+ANALYSES = 3
 """Places on the dials whose analysis is kept of a picture."""
 NAME_LENGTH = 120
 _Item = TypeVar("_Item")
@@ -85,7 +87,7 @@ class OpenPicture:
 
     def __init__(self, name: str, coded: CodedPicture, file: Made | None = None) -> None:
         self.name, self.coded, self.file = name, coded, file
-        self.made: Kept[Made] = Kept(RESULTS)
+        self.made: Kept[Made] = Kept(LARGE_RESULTS if self.is_large else RESULTS)
         self._analyses: OrderedDict[Conditioning, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -98,6 +100,11 @@ class OpenPicture:
     def count(self) -> int:
         """How many pixels."""
         return self.pixels.shape[0] * self.pixels.shape[1]
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is too large for a preview."""
+        return self.count > PREVIEW_PIXELS
 
     def analysis(
         self, at: Conditioning, make: Callable[[], NDArray[np.float32]]

@@ -30,8 +30,6 @@ from vrcodec.explore.shelf import Made, OpenPicture
 from vrcodec.extras import require
 from vrcodec.pictures import from_coded
 
-PREVIEW_PIXELS = 2_500_000
-"""Larger pictures have no preview: their latents would fill the memory."""
 CURVE = tuple(position / 8 for position in range(9))
 """Qualities of a picture's own curve."""
 _KNOTS = 8
@@ -78,7 +76,6 @@ def code(
     picture: OpenPicture,
     settings: EncodeSettings,
     tell: Tell,
-    perceptual: bool = True,
 ) -> None:
     """Make a file, and tell of it: first its size and PSNR, then what takes longer to measure."""
     with listening(_progress(codec, picture, settings, tell)):
@@ -86,7 +83,7 @@ def code(
     image = codec.decode(encoded.data)
     shown = np.asarray(image.convert("RGB"))
     made = Made(encoded.data, shown, encoded.conditioning)
-    _tell_of(picture, made, tell, measured_metrics(perceptual), dials=_positions(codec, made))
+    _tell_of(picture, made, tell, measured_metrics(), dials=_positions(codec, made))
 
 
 def compare(picture: OpenPicture, other: OtherCodec, size: int, tell: Tell) -> None:
