@@ -11,6 +11,8 @@ by one, and the checksums computed anew, so that damage arrives behind them. Tar
 * entropy: bytes are decoded under small tables, to what the reference decoder makes of them.
 * decode: a whole file of the tiny model is decoded to a picture, and that written as a file.
 * weights: a weights file is read, and a picture coded with it.
+* metadata: what stands around the pixels of a picture file is read: EXIF, XMP, profiles, boxes.
+* pictures: a picture file of any kind goes through the door, and is prepared for coding.
 
 CORPUS is a folder for the inputs that reached something new; it is filled with a few valid ones
 and those of `tests/corpus` where it is empty. An input that raises anything but a VrcodecError,
@@ -210,11 +212,39 @@ def changed_weights_header(rng: random.Random, header: bytes) -> bytes:
     return json.dumps(entries).replace('"@"', rng.choice(VALUES)).encode()
 
 
+def mutate_picture(data: bytes, max_size: int, seed: int) -> bytes:
+    """Change bytes of a file, or of a chunk of a PNG file, whose checksum is computed anew."""
+    rng = random.Random(seed)
+    at = data.find(PNG_SIGNATURE)
+    if at not in {0, 1} or rng.random() < 0.2:
+        return bytes(atheris.Mutate(data, max_size))
+    start, chunks = at + len(PNG_SIGNATURE), []
+    place = start
+    while place + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, place)
+        chunks.append([data[place + 4 : place + 8], data[place + 8 : place + 8 + length]])
+        place += 12 + length
+    if not chunks:
+        return bytes(atheris.Mutate(data, max_size))
+    chosen = rng.choice(chunks)
+    if rng.random() < 0.3:
+        chosen[0] = rng.choice([b"eXIf", b"iTXt", b"zTXt", b"iCCP", b"cICP", b"tRNS", b"acTL"])
+    chosen[1] = mutated(chosen[1], max(1, max_size - len(data)))
+    body = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    return (data[:start] + body)[:max_size]
+
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MUTATORS: dict[str, Mutator] = {
     "container": mutate_file,
     "entropy": mutate_entropy,
     "decode": lambda data, size, seed: mutate_file(data, size, seed, tiny_codec()),
     "weights": mutate_weights,
+    "metadata": mutate_picture,
+    "pictures": mutate_picture,
 }
 
 

@@ -12,6 +12,7 @@ nothing, and writes the document from the table that is there.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import re
 import sys
@@ -78,6 +79,7 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     called = f"{arguments.name}: " if arguments.name else ""
     return {
         "weights": codec.codec.weights_id,
+        "measured": datetime.date.today().isoformat(),
         "pictures": f"{called}{len(paths)} pictures, {pixels / 1e6:.1f} megapixels",
         "looks": [
             {name: round(curve[name][number], 4) for name in FIELDS}
@@ -89,7 +91,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
 def document(path: Path) -> str:
     """The table for people."""
     found = read_qualities(path)
-    lines = [f"Weights {found.weights}, effort 0; {found.pictures}; means over pictures.", ""]
+    about = f"Weights {found.weights}, effort 0; {found.pictures}; means over pictures"
+    lines = [f"{about}; measured {found.measured}.", ""]
     lines += _table("quality", [(f"{quality:.1f}", found.at(quality)) for quality in SHOWN])
     lines += ["", *_table("preset", [(name, found.preset(name)) for name in PRESETS], True)]
     return "\n".join(lines) + "\n"

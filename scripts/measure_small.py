@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How near pictures decoded smaller are to whole ones made smaller, as docs/pictures.md's table.
 
-    scripts/measure_small.py VAL --limit 6 --write docs/pictures.md
+    scripts/measure_small.py VAL --limit 5 --write docs/pictures.md
 
 With --write the table in that document, between its two marks, is replaced.
 """

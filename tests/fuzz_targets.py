@@ -6,11 +6,17 @@ here and its name, valid inputs and way of changing them into `scripts/fuzz.py`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import struct
 import tempfile
+import traceback
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import reference_decoder as reference
@@ -18,8 +24,20 @@ from PIL import Image
 
 from vrcodec.bitstream import container, range_coder, tables
 from vrcodec.codec.codec import Codec
-from vrcodec.errors import VrcodecError
-from vrcodec.pictures import FORMATS, save_picture
+from vrcodec.errors import PictureError, VrcodecError
+from vrcodec.pictures import (
+    FORMATS,
+    boxes,
+    containers,
+    jpeg,
+    metadata,
+    notes,
+    open_picture,
+    save_picture,
+    tiff,
+    to_coded,
+    xmp,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus"
@@ -205,10 +223,162 @@ def valid_weights() -> list[bytes]:
     return [header, header + b"\0" + struct.pack("<If", 1000, 0.5)]
 
 
+# metadata
+
+
+def _collected(key: str) -> Callable[[bytes], object]:
+    def read(data: bytes) -> object:
+        image = Image.new("RGB", (3, 2))
+        image.info[key] = data
+        return metadata.collect(image, grey=False)
+
+    return read
+
+
+def _joined(data: bytes) -> object:
+    half = len(data) // 2
+    return xmp.joined(data[:half], [data[half:]])
+
+
+METADATA: tuple[Callable[[bytes], object], ...] = (
+    _collected("exif"),
+    _collected("xmp"),
+    _collected("icc_profile"),
+    _joined,
+    containers.png,
+    jpeg.segments,
+    boxes.heif,
+    boxes.jpeg2000,
+    boxes.jxl,
+    lambda data: containers.webp(data.ljust(12, b"\0")),
+    lambda data: tiff.inspect(io.BytesIO(data.ljust(16, b"\0"))),
+    lambda data: containers.check_netpbm(io.BytesIO(data)),
+)
+"""Readers of what surrounds the pixels, by the first byte of an input (modulo their number)."""
+
+
+def try_metadata(data: bytes) -> None:
+    """Metadata are read, or left out, or the file is refused: nothing else is raised."""
+    if data:
+        with contextlib.suppress(PictureError):
+            METADATA[data[0] % len(METADATA)](data[1:])
+
+
+def valid_metadata() -> list[bytes]:
+    """For every reader something that it takes."""
+    exif, packet, profile = some_metadata()
+    halves = [
+        b'<x xmpNote:HasExtendedXMP="%s"></x>' % bytes(32),
+        bytes(32) + struct.pack(">II", 8, 0) + b"<y></y>",
+    ]
+    bodies: list[list[bytes]] = [[exif], [packet], [profile], [b"".join(halves)]]
+    pictures = {kind: [data for at, data in valid_kinds() if at == kind] for kind, _ in SAVED}
+    bodies += [pictures[kind] for kind in ("PNG", "JPEG", "AVIF", "JPEG2000")]
+    bodies += [[b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x10Exif\0\0\0\0II*\0"], pictures["WEBP"]]
+    bodies += [pictures["TIFF"], pictures["PPM"]]
+    return [bytes([at]) + body for at, some in enumerate(bodies) for body in some]
+
+
+# pictures
+
+SAVED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("PNG", {}),
+    ("JPEG", {"quality": 30}),
+    ("JPEG", {"progressive": True}),
+    ("WEBP", {"lossless": True}),
+    ("WEBP", {"quality": 10}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ("TIFF", {"compression": "jpeg"}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+    ("AVIF", {"quality": 10}),
+    ("BMP", {}),
+    ("PPM", {}),
+    ("GIF", {}),
+    ("JPEG2000", {}),
+    ("JPEG2000", {"no_jp2": True}),
+    ("TGA", {}),
+    ("PCX", {}),
+    ("SGI", {}),
+    ("QOI", {}),
+)
+"""Formats that Pillow writes, and how."""
+_HOLD_METADATA = {"PNG", "JPEG", "WEBP", "AVIF"}
+
+
+@functools.cache
+def some_metadata() -> tuple[bytes, bytes, bytes]:
+    """EXIF with directories below the first, XMP with orientation and a promise, a profile."""
+    exif = Image.Exif()
+    exif[274], exif[315] = 6, "me"
+    exif.get_ifd(34665)[36867] = "2020:01:01 00:00:00"
+    exif.get_ifd(34853)[1] = "N"
+    packet = (
+        b'<x xmlns:h="http://ns.adobe.com/hdr-gain-map/1.0/" h:Version="1.0">'
+        b"<tiff:Orientation>6</tiff:Orientation></x>"
+    )
+    return exif.tobytes(), packet, bytes(16) + b"RGB " + bytes(108)
+
+
+@functools.cache
+def valid_kinds() -> tuple[tuple[str, bytes], ...]:
+    """Small pictures of many kinds: Pillow's name of the format, and the file."""
+    picture = Image.open(ROOT / "tests" / "pictures" / "hibiscus.png").convert("RGB")
+    exif, packet, profile = some_metadata()
+    files = []
+    for kind, options in SAVED:
+        beside = {"exif": exif, "icc_profile": profile} if kind in _HOLD_METADATA else {}
+        if kind in {"JPEG", "WEBP", "AVIF"}:
+            beside["xmp"] = packet
+        buffer = io.BytesIO()
+        picture.crop((0, 0, 24, 17)).save(buffer, kind, **options | beside)
+        files.append((kind, buffer.getvalue()))
+    one = picture.crop((0, 0, 24, 17)).convert("1")
+    for options in ({"compression": "group3"}, {"compression": "group4"}):
+        buffer = io.BytesIO()
+        one.save(buffer, "TIFF", **options)
+        files.append(("TIFF", buffer.getvalue()))
+    return tuple(files)
+
+
+def valid_pictures() -> list[bytes]:
+    """The files of `valid_kinds`."""
+    return [data for _, data in valid_kinds()]
+
+
+def try_pictures(data: bytes) -> None:
+    """A picture file is prepared for coding, or refused for a reason that is in the file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = open_picture(data, "x", MAX_PIXELS)
+            notes(image)
+            coded = to_coded(image)
+        except PictureError as error:
+            check_message(error)
+            _check_cause(error)
+            return
+    height, width = coded.pixels.shape[:2]
+    assert 0 < width * height <= MAX_PIXELS
+    assert coded.alpha is None or coded.alpha.shape == (height, width)
+
+
+def _check_cause(error: BaseException) -> None:
+    """No reader of ours has stumbled: what is wrong with a file is said, or comes from Pillow."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, VrcodecError):
+        return
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    assert "vrcodec/pictures" not in last.filename, f"{last.filename}:{last.lineno}: {error!r}"
+
+
 TARGETS = {
     "container": (try_container, valid_files),
     "entropy": (try_entropy, valid_sections),
     "decode": (try_decode, valid_files),
     "weights": (try_weights, valid_weights),
+    "metadata": (try_metadata, valid_metadata),
+    "pictures": (try_pictures, valid_pictures),
 }
 """Every target: what is tried, and valid inputs to begin with."""

@@ -204,6 +204,14 @@ def test_the_limit_of_pixels_is_a_keyword(coded: bytes, tiny_weights: Path) -> N
         limited.max_pixels = 10
 
 
+def test_smaller_pictures_are_a_keyword(coded: bytes, tiny_weights: Path) -> None:
+    width, height = vrcodec.decode(coded, weights=tiny_weights).size
+    half = vrcodec.decode(coded, 2, weights=tiny_weights)
+    assert half.size == (-(-width // 2), -(-height // 2))
+    with pytest.raises(vrcodec.ArgumentError, match="reduce is one of 1, 2, 4 and 8, not 3"):
+        vrcodec.decode(coded, reduce=3, weights=tiny_weights)
+
+
 def test_the_runtime_is_a_keyword(coded: bytes, tiny_weights: Path) -> None:
     pytest.importorskip("onnxruntime")
     options = {"weights": tiny_weights, "device": "cpu", "runtime": "onnx"}

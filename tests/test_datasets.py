@@ -81,6 +81,8 @@ def test_pictures_or_what_a_transform_makes_of_them(folder: Path, tiny_weights: 
     assert isinstance(image, Image.Image) and image.size == (72, 56)
     small = VrcFolder(str(folder), half, weights=tiny_weights)[0]
     assert small.shape == (3, 28, 36) and small.max() <= 1
+    smaller = VrcFolder(folder, reduce=4, weights=tiny_weights)[0]
+    assert smaller.shape == (3, 14, 18)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
@@ -154,6 +156,14 @@ def test_an_error_in_a_worker_names_the_file(
     loader = DataLoader(VrcFolder(tmp_path, weights=tiny_weights), num_workers=1)
     with pytest.raises(vrcodec.TruncatedError, match=r"x\.vrc: truncated"):
         next(iter(loader))
+
+
+def test_folders_of_torchvision_have_labels(folder: Path, tiny_weights: Path) -> None:
+    torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
+    read = functools.partial(vrcodec.decode, weights=tiny_weights, threads=1)
+    labelled = torchvision.datasets.DatasetFolder(str(folder), read, (".vrc",))
+    assert [(image.size, label) for image, label in labelled] == [((72, 56), 0)] * 2
+    assert labelled.classes == ["b"]
 
 
 # webdataset

@@ -17,6 +17,7 @@ from conftest import RunVrcodec, Start, picture, wait_for
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation.anchors import load_curves
 from vrcodec.evaluation.notebook import Notebook
+from vrcodec.evaluation.report import write_file
 from vrcodec.text import cell, printable
 
 RATES = [0.1, 1, 6]
@@ -211,3 +212,19 @@ def test_an_interrupt_leaves_what_is_measured(start: Start, tmp_path: Path) -> N
         f"{done} pictures"
     )
     assert not (report / "report.html").exists()
+
+
+def test_no_file_of_a_report_is_written_through_a_link(tmp_path: Path) -> None:
+    mine, report = tmp_path / "mine", tmp_path / "report"
+    mine.mkdir()
+    report.mkdir()
+    (mine / "notes.csv").write_text("mine")
+    (report / "pictures.csv").symlink_to(mine / "notes.csv")
+    (report / "curves").symlink_to(mine)
+    write_file(report, "pictures.csv", "theirs")
+    assert (mine / "notes.csv").read_text() == "mine"
+    assert (report / "pictures.csv").read_text() == "theirs"
+    assert not (report / "pictures.csv").is_symlink()
+    with pytest.raises(VrcodecError, match="is a link, and nothing is written through it"):
+        write_file(report, "curves/notes.csv", "theirs")
+    assert [path.name for path in mine.iterdir()] == ["notes.csv"]

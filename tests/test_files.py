@@ -135,6 +135,10 @@ def test_any_exception_is_one_line() -> None:
     assert one_line(MemoryError()) == "out of memory"
     assert one_line(RuntimeError("DefaultCPUAllocator: can't allocate memory")) == "out of memory"
     assert one_line(KeyError("two\nlines")) == "KeyError: 'two\\nlines'"
+    assert one_line(RuntimeError("no device\nset X=1 to debug")) == "RuntimeError: no device"
+    assert one_line(ValueError(b"token \x1b[2J\xff")) == "ValueError: token \\x1b[2J\\xff"
+    assert one_line(ValueError("a" * 1000)) == "ValueError: " + "a" * 300
+    assert one_line(ValueError()) == "ValueError"
     for error, text in (
         (VrcodecError("broken"), "a: broken"),
         (VrcodecError("a: broken"), "a: broken"),

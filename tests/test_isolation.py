@@ -19,6 +19,7 @@ from conftest import RunVrcodec, picture
 import vrcodec
 from vrcodec import Codec
 from vrcodec.cli import WAITING
+from vrcodec.model import isolation
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +253,48 @@ print(resident() - before)
     if not Path("/proc/self/statm").exists():
         pytest.skip("looks into /proc")
     assert int(run_script(script)) < 60
+
+
+@pytest.mark.slow
+def test_few_prepared_operations_are_kept() -> None:
+    """The same work in a process where oneDNN keeps its usual thousand grows by much more."""
+    script = """
+import ctypes, resource, sys
+from pathlib import Path
+import torch
+from vrcodec.model import isolation
+def resident():
+    ctypes.CDLL(None).malloc_trim(0)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 10
+if sys.argv[1] == "bound":
+    isolation.bound_primitive_cache()
+torch.set_num_threads(1)
+wide, narrow = torch.ones(64, 64, 3, 3), torch.ones(64, 64, 1, 1)
+before = None
+for i in range(900):
+    x = torch.ones(1, 64, 8 + i % 30, 8 + i // 30).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        torch.nn.functional.conv2d(x, wide, padding=1)
+        torch.nn.functional.conv2d(x, narrow)
+    before = before or resident()
+print(resident() - before)
+"""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("looks into /proc")
+    bound, free = (int(run_script(script, how)) for how in ("bound", "free"))
+    assert bound < 0.8 * free
+
+
+def test_memory_goes_back_after_some_changes_of_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    monkeypatch.setattr(isolation, "_malloc_trim", lambda: given_back.append)
+    tidying = isolation.Tidying()
+    for _ in range(100):
+        tidying.after((1, 3, 64, 64))
+    assert not given_back
+    for width in range(3 * tidying.EVERY):
+        tidying.after((1, 3, 64, width))
+    assert len(given_back) == 3
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,8 @@ with Image.open(target) as image:
 def test_names() -> None:
     assert Image.registered_extensions()[".vrc"] == "VRC"
     assert Image.MIME["VRC"] == "image/x-vrc"
+    desktop = (GOLDEN.parent / "desktop" / "vrcodec.xml").read_text()
+    assert '<mime-type type="image/x-vrc">' in desktop and 'pattern="*.vrc"' in desktop
     with Image.open(PHOTO) as image:
         assert (image.format, image.format_description) == ("VRC", "vrcodec picture")
         assert image.get_format_mimetype() == "image/x-vrc"
@@ -273,6 +275,41 @@ def test_many_threads_open_files_at_once() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(pixels, range(16)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "reduce"), [((40, 30), 1), ((38, 5), 1), ((37, 26), 2), ((12, 12), 4), ((1, 1), 8)]
+)
+def test_a_draft_is_decoded_smaller(
+    size: tuple[int, int], reduce: int, photo: Image.Image, tiny_weights: Path
+) -> None:
+    file = saved(photo)
+    with Image.open(file) as image:
+        assert image.size == (75, 53)
+        drafted = image.draft(None, size)
+        if reduce == 1:
+            assert drafted is None and image.size == (75, 53)
+            return
+        assert drafted == ("RGB", (0, 0, 75 / reduce, 53 / reduce))
+        assert image.draft(None, (1, 1)) is None  # once
+        assert image.size == (-(-75 // reduce), -(-53 // reduce))
+        wanted = vrcodec.decode(file.getvalue(), reduce, weights=tiny_weights, threads=1)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(wanted))
+    assert image.draft(None, (1, 1)) is None  # it is loaded
+
+
+def test_thumbnails_are_made_from_drafts(
+    monkeypatch: pytest.MonkeyPatch, photo: Image.Image
+) -> None:
+    """Of twice their size at least, for quality's sake."""
+    large = photo.resize((400, 280))
+    with Image.open(saved(large, quality=0.9)) as image:
+        wanted = image.resize((70, 49), Image.Resampling.BOX)
+    with Image.open(saved(large, quality=0.9)) as image:
+        image.thumbnail((70, 70))
+        assert image.size == (70, 49) and image._reduce == 2
+        apart = np.asarray(image).astype(float) - np.asarray(wanted)
+    assert np.abs(apart).mean() < 12
 
 
 # Files that are not sound

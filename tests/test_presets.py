@@ -6,12 +6,16 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from conftest import RunVrcodec
+from PIL import Image
 from test_installation import WITHOUT_EXTRAS
 
+import vrcodec
 from vrcodec.codec.presets import (
     PRESETS,
     measured_qualities,
@@ -118,6 +122,22 @@ def test_what_is_no_weights_file_has_no_identity(data: bytes, tmp_path: Path) ->
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(WeightsError, match=r"x: not a weights file"):
         identify(tmp_path / "x")
+
+
+def test_presets_from_python(weights: Path, tmp_path: Path, pictures: Path) -> None:
+    with Image.open(pictures / "hibiscus.png") as image:
+        wanted = vrcodec.encode(image, 0.53, weights=weights)
+        assert vrcodec.encode(image, preset="web", weights=weights) == wanted
+        image.save(tmp_path / "a.vrc", preset="web", weights=weights)
+        assert (tmp_path / "a.vrc").read_bytes() == wanted
+        for options, text in (
+            ({"preset": "huge"}, "preset 'huge' is not one of thumbnail, web, photo, archive"),
+            ({"preset": "web", "quality": 0.5}, "a quality and a preset exclude each other"),
+            ({"preset": "web", "target": vrcodec.Target(vrcodec.Measure.PSNR, 30)}, "exclude each"),
+        ):
+            for encode in (vrcodec.encode, partial(Image.Image.save, fp=BytesIO(), format="VRC")):
+                with pytest.raises(ValueError, match=text):
+                    encode(image, **options, weights=weights)
 
 
 # The command line

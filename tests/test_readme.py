@@ -159,7 +159,8 @@ def options(command: str) -> set[str]:
     """All options of a command."""
     module, _, name = COMMANDS[command][0].partition(":")
     function = getattr(importlib.import_module(module), name)
-    parameters = [p for p in function.params if isinstance(p, click.Option)]
+    commands = [function, *getattr(function, "commands", {}).values()]
+    parameters = [p for c in commands for p in c.params if isinstance(p, click.Option)]
     return {"-h", "--help"}.union(*(p.opts + p.secondary_opts for p in parameters))
 
 

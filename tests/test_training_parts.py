@@ -143,7 +143,7 @@ def test_full_disk_stops_nothing_but_the_end(
     checkpoints.save(tmp_path / "checkpoint.pt", state, task, options)
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
-    def full(path: Path, data: bytes, overwrite: bool = False) -> None:
+    def full(path: Path, data: bytes, overwrite: bool = False, below: Path | None = None) -> None:
         raise VrcodecError(f"{path}: no space left on device")
 
     monkeypatch.setattr(checkpoints, "write_atomically", full)

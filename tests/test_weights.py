@@ -26,6 +26,7 @@ from vrcodec.codec.codec import Codec
 from vrcodec.errors import UnknownWeightsError, VrcodecError, WeightsError
 from vrcodec.model import weights_file
 from vrcodec.model.config import ModelConfig
+from vrcodec.model.identity import identify
 from vrcodec.model.loading import build
 from vrcodec.model.weights_file import check_named, content_id, load_weights, save_weights
 
@@ -426,3 +427,13 @@ def test_a_full_disk_leaves_the_weights_that_were_there(tmp_path: Path, tiny_wei
     assert [path.name for path in tmp_path.iterdir()] == ["w"]
     assert (tmp_path / "w").read_bytes() == TINY
     assert dataclasses.asdict(load_weights(tmp_path / "w"))["id"] == old.id
+
+
+def test_naming_weights_costs_no_more_than_reading_them(tmp_path: Path) -> None:
+    """Each of thousands of tensors that are all of the file: the id would hash it as often."""
+    entry = {"dtype": "U8", "shape": [1 << 20], "data_offsets": [0, 1 << 20]}
+    header = json.dumps({f"model.{i}": entry for i in range(20_000)}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(1 << 20))
+    with pytest.raises(WeightsError, match="its tensors overlap"):
+        identify(path)

@@ -76,6 +76,7 @@ def encode(
     quality: float | None = None,
     effort: int = 0,
     *,
+    preset: str | None = None,
     dials: Mapping[str, float] | None = None,
     target: Target | None = None,
     best_effort: bool = False,
@@ -96,6 +97,7 @@ def encode(
             1 to 4); or a picture file: its path, its bytes, or a binary stream.
         quality: 0 (smallest) to 1 (best); by default what the weights say, 0.5.
         effort: 0 (fastest) to 9 (fewest bits at equal quality).
+        preset: instead of a quality: "thumbnail", "web", "photo" or "archive".
         dials: positions of all dials by name, for weights that have more than the quality.
         target: a size or a fidelity instead of a quality.
         best_effort: take the nearest end of the dial where the target cannot be reached.
@@ -112,13 +114,17 @@ def encode(
         TargetError: the target cannot be reached.
         ArgumentError, DialError: a value is not one of those there are.
     """
-    settings = EncodeSettings.of(quality, dials, target, best_effort, effort, strip)
+    from vrcodec.codec.presets import chosen_quality
+
     codec = shared_codec(weights, device, threads, runtime, precision, max_pixels)
+    quality = chosen_quality(quality, preset, weights)
+    settings = EncodeSettings.of(quality, dials, target, best_effort, effort, strip)
     return codec.encode(image, settings)
 
 
 def decode(
     data: FileSource,
+    reduce: int = 1,
     *,
     max_pixels: int | None = None,
     weights: str | os.PathLike[str] | None = None,
@@ -130,6 +136,8 @@ def decode(
 
     Args:
         data: its contents, its path, or a binary stream.
+        reduce: 2, 4 or 8 give the picture so many times smaller along each side, its size
+            rounded up, for a part of the work.
         max_pixels, weights, device, threads, runtime: as for `encode`.
 
     Raises:
@@ -139,7 +147,7 @@ def decode(
         ArgumentError: a value is not one of those there are.
     """
     codec = shared_codec(weights, device, threads, runtime, max_pixels=max_pixels)
-    return codec.decode(data)
+    return codec.decode(data, reduce)
 
 
 def info(data: FileSource) -> dict[str, Any]:
@@ -152,11 +160,11 @@ def info(data: FileSource) -> dict[str, Any]:
         FormatError: it is not a sound .vrc file.
         ArgumentError: it is nothing that could be a file.
     """
-    from vrcodec.bitstream.container import describe
+    from vrcodec.bitstream.container import MAGIC, describe
     from vrcodec.codec.sources import as_bytes, naming_source
 
     with naming_source(data):
-        return describe(as_bytes(data))
+        return describe(as_bytes(data, MAGIC))
 
 
 def _register_format() -> None:

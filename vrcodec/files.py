@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import secrets
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vrcodec.errors import ExistsError, NotVrcError, VrcodecError, naming
-from vrcodec.errors import os_error_text as os_error_text  # where others look for it
 from vrcodec.places import CLOSE, NO_LINK, Folder, place
 
 _WINDOWS = os.name == "nt"
@@ -26,30 +26,52 @@ with contextlib.suppress(ImportError):
     import fcntl  # not on Windows
 
 _TEMPORARY = re.compile(r"\.vrcodec-[0-9a-f]{16}\.tmp")
+MAX_STREAM = 1 << 30
+"""Bytes that are read from what does not say how long it is."""
+_PIECE = 1 << 20
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
-def read_bytes(path: Path, begins: bytes = b"") -> bytes:
+def read_bytes(path: Path, begins: bytes = b"", most: int | None = None) -> bytes:
     """The contents of a file.
 
     Args:
         path: of the file.
         begins: what it has to begin with; no more is read where it does not.
+        most: bytes that it may have; without it a file has no limit, and whatever has no length of
+            its own, as a pipe or device, has MAX_STREAM.
 
     Raises:
         NotVrcError: it begins otherwise.
-        VrcodecError: `PATH: what`, where it cannot be read.
+        VrcodecError: `PATH: what`, where it cannot be read, or is too long.
     """
     with naming(str(path)), path.open("rb") as file:
-        return read_stream(file, begins)
+        return read_stream(file, begins, most)
 
 
-def read_stream(file: BinaryIO, begins: bytes = b"") -> bytes:
+def read_stream(file: BinaryIO, begins: bytes = b"", most: int | None = None) -> bytes:
     """As `read_bytes`, from where a stream is to its end."""
-    head = file.read(len(begins))
+    head = file.read(len(begins)) if begins else b""
     if head != begins:
         raise NotVrcError("not a .vrc file")
-    return head + file.read()
+    if most is None and _has_end(file):
+        return head + file.read()
+    most = MAX_STREAM if most is None else most
+    pieces, length = [head], len(head)
+    while piece := file.read(_PIECE):
+        pieces.append(piece)
+        length += len(piece)
+        if length > most:
+            raise VrcodecError(f"more than {most:,} bytes")
+    return b"".join(pieces)
+
+
+def _has_end(file: BinaryIO) -> bool:
+    """Whether a stream is a file, on the disk or in memory, and no pipe or device."""
+    try:
+        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except (AttributeError, OSError, ValueError):
+        return isinstance(file, io.BytesIO)
 
 
 def check_target(path: Path, overwrite: bool = False, below: str | Path | None = None) -> None:

@@ -16,9 +16,11 @@ from typing import IO, TYPE_CHECKING, Any
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vrcodec.bitstream.container import MAGIC, MAX_HEIGHT, MAX_WIDTH, Extra, unpack
+from vrcodec.bitstream.grid import REDUCTIONS
 from vrcodec.codec.settings import EncodeSettings
 from vrcodec.codec.shared import shared_codec
 from vrcodec.errors import FormatError, NotVrcError, VrcodecError
+from vrcodec.pictures.results import reduced_size
 
 if TYPE_CHECKING:
     from PIL._imaging import PixelAccess
@@ -35,7 +37,7 @@ RUNTIME = "auto"
 """What computes: "auto", "onnx" or "torch"."""
 
 _MODEL = ("weights", "device", "threads", "runtime", "precision")
-_SETTINGS = ("quality", "dials", "target", "best_effort", "effort", "strip")
+_SETTINGS = ("target", "best_effort", "effort", "strip")
 _METADATA = {"icc_profile": Extra.ICC, "exif": Extra.EXIF, "xmp": Extra.XMP, "dpi": Extra.DPI}
 _LARGEST = MAX_WIDTH * MAX_HEIGHT
 """Pillow has a limit of its own."""
@@ -53,6 +55,7 @@ class VrcImageFile(ImageFile.ImageFile):
     format = FORMAT
     format_description = "vrcodec picture"
     _data: bytes | None = None
+    _reduce = 1
 
     def _open(self) -> None:
         from vrcodec.pictures.metadata import info_of
@@ -74,11 +77,28 @@ class VrcImageFile(ImageFile.ImageFile):
     def _called(self) -> str:
         return repr(self.filename) if self.filename else "a .vrc file"
 
+    def draft(
+        self, mode: str | None, size: tuple[int, int] | None
+    ) -> tuple[str, tuple[int, int, float, float]] | None:
+        """Have a smaller picture decoded, at least of some size, for a part of the work.
+
+        As in Pillow's plugin for JPEG; `thumbnail` does so by itself. The mode stays.
+        """
+        if self._data is None or self._reduce > 1 or not size:
+            return None
+        factor = min(side // max(1, wanted) for side, wanted in zip(self.size, size, strict=True))
+        self._reduce = max(reduce for reduce in REDUCTIONS if reduce <= max(1, factor))
+        if self._reduce == 1:
+            return None
+        width, height = self.size
+        self._size = reduced_size(self.size, self._reduce)
+        return self.mode, (0, 0, width / self._reduce, height / self._reduce)
+
     def load(self) -> PixelAccess | None:
         if self._data is not None and self.fp is not None:
             with _as_oserror(f"cannot decode {self._called}"):
                 codec = shared_codec(WEIGHTS, DEVICE, THREADS, RUNTIME, max_pixels=_LARGEST)
-                self.im = codec.decode(self._data).im
+                self.im = codec.decode(self._data, self._reduce).im
             self._data, self.readonly = None, 0
             if self._exclusive_fp:
                 self.fp.close()
@@ -91,13 +111,21 @@ def _accept(prefix: bytes) -> bool:
 
 
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes, stacklevel: int = 3) -> None:
+    from vrcodec.codec.presets import chosen_quality
+
     options = {key: value for key, value in image.encoderinfo.items() if value is not None}
-    model = {"weights": WEIGHTS, "device": DEVICE, "threads": THREADS, "runtime": RUNTIME}
+    model: dict[str, Any] = {
+        "weights": WEIGHTS,
+        "device": DEVICE,
+        "threads": THREADS,
+        "runtime": RUNTIME,
+    }
     with _as_oserror("cannot save as VRC"):
-        codec = shared_codec(**model | _of(options, _MODEL), max_pixels=_LARGEST)
-        settings = EncodeSettings.of(
-            **_of(options, _SETTINGS) | {"dials": _dials(options, codec.dials.names[1:])}
-        )
+        model |= _of(options, _MODEL)
+        codec = shared_codec(**model, max_pixels=_LARGEST)
+        quality = chosen_quality(options.get("quality"), options.get("preset"), model["weights"])
+        dials = _dials(options, codec.dials.names[1:])
+        settings = EncodeSettings.of(quality, dials, **_of(options, _SETTINGS))
         picture = codec.prepared(_with_metadata(image), settings.strip)
         for key, section in _METADATA.items():
             if not image.encoderinfo.get(key, True):

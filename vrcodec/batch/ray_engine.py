@@ -35,7 +35,7 @@ from vrcodec.batch import storage
 from vrcodec.batch.listing import Task
 from vrcodec.batch.local_engine import default_jobs
 from vrcodec.batch.worker import Do, Row, failed, quieten
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import VrcodecError, reason
 from vrcodec.text import masked
 
 RETRIES = 2
@@ -151,8 +151,8 @@ def _results(pool: Any, handed_out: dict[str, list[Task]]) -> Iterator[Row]:
         raise error.cause from None
     except RayError as error:  # its worker died too often; it does not say over which task
         if isinstance(error, RayActorError) and error.actor_init_failed:
-            reason = str(error).strip().splitlines()[-1]
-            raise VrcodecError(f"a Ray worker cannot be started: {reason}") from None
+            last = str(error).rstrip().rpartition("\n")[2]  # after all of a traceback
+            raise VrcodecError(f"a Ray worker cannot be started: {last}") from None
         return
     del handed_out[first]
     yield from rows
@@ -215,8 +215,7 @@ def _connected(address: str | None, jobs: int | None) -> Iterator[None]:
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
         ray.init(address, **options)
     except Exception as error:
-        text = " ".join(masked(str(error)).split())
-        raise VrcodecError(f"Ray at {masked(address)}: {text or type(error).__name__}") from error
+        raise VrcodecError(f"Ray at {masked(address)}: {masked(reason(error))}") from error
     try:
         yield
     finally:

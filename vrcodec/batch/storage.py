@@ -17,7 +17,7 @@ from typing import Any
 
 from vrcodec import files
 from vrcodec.batch import streams
-from vrcodec.errors import NotVrcError, VrcodecError, naming, os_error_text
+from vrcodec.errors import NotVrcError, VrcodecError, naming, one_line
 from vrcodec.text import masked, masked_url
 
 STDIO = "-"
@@ -26,6 +26,7 @@ LARGE = 16 << 20
 """A local file of more bytes is not read before somebody has looked at its beginning."""
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NOT_IN_NAMES = re.compile(r"[\0\\:]" if os.name == "nt" else r"\0")
+_WEB = {"http", "https"}
 
 
 def is_url(name: str) -> bool:
@@ -82,14 +83,16 @@ def read(name: str, begins: bytes = b"") -> bytes:
     """
     if name == STDIO:
         with naming("stdin"):
-            return streams.read_stream(streams.stdin(), begins)
+            return files.read_stream(streams.stdin(), begins)
     if not is_url(name):
-        with naming(name), open(name, "rb") as file:
-            return streams.read_stream(file, begins)
+        return files.read_bytes(Path(name), begins)
     with _named(name):
         system, path = _locate(name)
-        data: bytes = system.cat_file(path)
-        return data
+        if not _WEB.intersection(_protocols(system)):
+            data: bytes = system.cat_file(path)
+            return data
+        with system.open(path, "rb", block_size=0) as file:  # one request, and no more than wanted
+            return files.read_stream(file, begins)
 
 
 def head(name: str, size: int) -> bytes:
@@ -103,6 +106,9 @@ def head(name: str, size: int) -> bytes:
             with open(name, "rb") as file:
                 return file.read(size)
         system, path = _locate(name)
+        if _WEB.intersection(_protocols(system)):
+            with system.open(path, "rb", block_size=0) as file:
+                return bytes(file.read(size))
         data: bytes = system.cat_file(path, start=0, end=size)
         return data
 
@@ -272,7 +278,7 @@ def walk(
         return
 
     def fail(error: OSError) -> None:
-        line = f"{error.filename}: {os_error_text(error)}"
+        line = one_line(error)
         if error.filename == folder:
             raise VrcodecError(line) from error
         refused.append((os.path.relpath(error.filename, folder), line))

@@ -39,6 +39,7 @@ COMMANDS = {
         "Make desktop and shell know .vrc files.",
     ),
     "train": ("vrcodec.cli.train:train", "Train new weights on folders of pictures."),
+    "stylize": ("vrcodec.cli.stylize:stylize", "Give pictures the style of another one."),
 }
 """Where each command lives, and what it does in one line."""
 

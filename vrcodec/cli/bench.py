@@ -11,7 +11,7 @@ import click
 
 from vrcodec.cli import common
 from vrcodec.errors import naming
-from vrcodec.files import read_bytes
+from vrcodec.files import MAX_STREAM, read_bytes
 
 RATES = {"mp_per_s", "coding_mp_per_s", "products"}
 """What a run tells about an action besides seconds."""
@@ -75,7 +75,7 @@ def bench(
     from vrcodec.model.loading import select_device
     from vrcodec.selftest import available_runtimes
 
-    data = read_bytes(picture) if picture else measure.standard_picture()
+    data = read_bytes(picture, most=MAX_STREAM) if picture else measure.standard_picture()
     name = str(picture) if picture else "made up"
     counts = list(dict.fromkeys(threads or (1, torch.get_num_threads())))
     watch = LoadWatch(max(counts))

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from vrcodec.errors import one_line, os_error_text
+from vrcodec.errors import one_line, reason
 from vrcodec.text import printable
 
 _HINTS = (
@@ -96,7 +96,7 @@ def tell_what_broke() -> bool:
         name: error for name, error in _broken.items() if not isinstance(error, BrokenPipeError)
     }
     for name, error in lost.items():
-        say_line(f"Error: {name}: {os_error_text(error)}", err=True)
+        say_line(f"Error: {name}: {reason(error)}", err=True)
     return bool(lost)
 
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from vrcodec.cli.common import device_option
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text
-from vrcodec.training.options import DISABLED, TrainingOptions, about_option, flag
+from vrcodec.errors import VrcodecError, reason
+from vrcodec.training.options import DISABLED, LoopOptions, TrainingOptions, about_option, flag
 
 if TYPE_CHECKING:
     from vrcodec.model.config import ModelConfig
@@ -25,18 +24,36 @@ MAX_CONFIG = 1 << 16
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """An option of the command line for every field of `TrainingOptions`, in their order."""
     for field in reversed(dataclasses.fields(TrainingOptions)):
-        about, kind = about_option(field), type(field.default)
-        usual = about.none or ("" if kind is bool else f"default: {field.default}")
-        values: dict[str, Any] = {"help": about.help + (f"  [{usual}]" if usual else "")}
-        if kind is bool:
-            values["is_flag"] = True
-        elif about.choices:
-            values["type"] = click.Choice(about.choices)
-        else:
-            values["type"] = int if kind is int else float
-            values["metavar"] = about.metavar or ("N" if kind is int else "X")
-        command = click.option(flag(field), field.name, default=None, **values)(command)
+        command = option_of(field)(command)
     return command
+
+
+def option_of(field: dataclasses.Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option of the command line for a training option."""
+    about, kind = about_option(field), type(cast(object, field.default))
+    usual = about.none or ("" if kind is bool else f"default: {field.default}")
+    values: dict[str, Any] = {"help": about.help + (f"  [{usual}]" if usual else "")}
+    if kind is bool:
+        values["is_flag"] = True
+    elif about.choices:
+        values["type"] = click.Choice(about.choices)
+    else:
+        values["type"] = int if kind is int else float
+        values["metavar"] = about.metavar or ("N" if kind is int else "X")
+    return click.option(flag(field), field.name, default=None, **values)
+
+
+def given_options(given: Mapping[str, Any], kind: type[LoopOptions]) -> dict[str, Any]:
+    """Those that were given. Raises click.BadParameter for a value out of its bounds."""
+    options = {n: value for n, value in given.items() if value is not None and value is not False}
+    for field in dataclasses.fields(kind):
+        if field.name in options:
+            refusal = about_option(field).refusal(options[field.name])
+            if options[field.name] == DISABLED:
+                refusal = "must be a finite number"
+            if refusal:
+                raise click.BadParameter(refusal, param_hint=flag(field))
+    return options
 
 
 @click.command()
@@ -87,14 +104,13 @@ def train(
 
         torchrun --nproc-per-node 8 -m vrcodec train DIR... -o RUN ...
     """
-    options = {n: value for n, value in given.items() if value is not None and value is not False}
+    options = given_options(given, TrainingOptions)
     if not resume and not {"max_time", "max_steps"} & set(options):
         raise click.UsageError("one of --max-time and --steps is needed")
     if not resume and not folders:
         raise click.UsageError("no DIR to train on")
     if resume and (init or config):
         raise click.UsageError("--resume goes on with the run's own model: no --init, no --config")
-    _check(options)
     shape = _shape(config) if config else None
 
     from vrcodec.model.loading import select_device
@@ -120,17 +136,6 @@ def train(
         raise click.exceptions.Exit(130)
 
 
-def _check(options: dict[str, Any]) -> None:
-    """Raises click.BadParameter for a value out of its bounds."""
-    for field in dataclasses.fields(TrainingOptions):
-        if field.name in options:
-            refusal = about_option(field).refusal(options[field.name])
-            if options[field.name] == DISABLED:
-                refusal = "must be a finite number"
-            if refusal:
-                raise click.BadParameter(refusal, param_hint=flag(field))
-
-
 def _shape(path: Path) -> ModelConfig:
     from vrcodec.model.config import ModelConfig
 
@@ -141,7 +146,7 @@ def _shape(path: Path) -> ModelConfig:
             raise VrcodecError(f"{path}: too long for a model configuration")
         return ModelConfig.from_json(text.decode())
     except OSError as error:
-        raise VrcodecError(f"{path}: {os_error_text(error)}") from error
+        raise VrcodecError(f"{path}: {reason(error)}") from error
     except RecursionError:
         raise VrcodecError(f"{path}: not a model configuration: nested too deep") from None
     except (ValueError, OverflowError) as error:

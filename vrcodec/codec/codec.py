@@ -209,7 +209,7 @@ class Codec:
             ArgumentError: there is no such `reduce`.
         """
         with naming_source(data):
-            return self.decode_pictures([as_bytes(data)], reduce)[0]
+            return self.decode_pictures([as_bytes(data, container.MAGIC)], reduce)[0]
 
     def decode_pictures(self, files: Sequence[bytes], reduce: int = 1) -> list[Image.Image]:
         """What `decode` gives of each, `batch_size` of them at a time.
@@ -218,7 +218,7 @@ class Codec:
         conditioning.
         """
         with stage(READ):
-            streams = [container.unpack(as_bytes(data)) for data in files]
+            streams = [container.unpack(as_bytes(data, container.MAGIC)) for data in files]
         if len({(s.header.grid, s.header.conditioning) for s in streams}) > 1:
             raise ValueError("files of a batch must be of one size and quality")
         images = []

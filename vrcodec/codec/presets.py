@@ -12,10 +12,11 @@ import dataclasses
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
-from vrcodec.errors import WeightsError
+from vrcodec.errors import ArgumentError, WeightsError
 from vrcodec.model.identity import default_weights, identify
 
 PRESETS = {"thumbnail": 30.0, "web": 60.0, "photo": 80.0, "archive": 90.0}
@@ -49,11 +50,13 @@ class Qualities:
         weights: id.
         pictures: what on, in words.
         looks: by rising quality, two or more.
+        measured: on which day.
     """
 
     weights: str
     pictures: str
     looks: tuple[Look, ...]
+    measured: str = ""
 
     def at(self, quality: float) -> Look:
         """What a quality looks like, between its neighbours if it was not measured."""
@@ -108,7 +111,8 @@ def read_qualities(path: Path) -> Qualities:
         for field in ("quality", "ssimulacra2"):
             if not _is_rising([getattr(look, field) for look in looks]):
                 raise ValueError("no dial")
-        return Qualities(str(found["weights"]), str(found["pictures"]), looks)
+        day = str(found.get("measured", ""))
+        return Qualities(str(found["weights"]), str(found["pictures"]), looks, day)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: no table of measured qualities") from error
 
@@ -120,6 +124,24 @@ def preset_quality(preset: str, weights: Path | None = None) -> float:
         WeightsError: nothing was measured with these.
     """
     return measured_qualities(weights).preset(preset).quality
+
+
+def chosen_quality(
+    quality: float | None, preset: str | None, weights: str | os.PathLike[str] | None = None
+) -> float | None:
+    """The quality that a caller says, as such or by a preset; None for neither.
+
+    Raises:
+        ArgumentError: both are said, or there is no such preset.
+        WeightsError: nothing was measured with these weights.
+    """
+    if preset is None:
+        return quality
+    if quality is not None:
+        raise ArgumentError("a quality and a preset exclude each other")
+    if preset not in PRESETS:
+        raise ArgumentError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
+    return preset_quality(preset, Path(weights) if weights is not None else None)
 
 
 def _look(raw: dict[str, Any]) -> Look:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vrcodec import pictures
 from vrcodec.errors import ArgumentError, naming
-from vrcodec.files import read_bytes
+from vrcodec.files import read_bytes, read_stream
 
 FileSource = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[np.uint8] | BinaryIO
 """A file: its path, its bytes (as an array: uint8 in one dimension), or a binary stream."""
@@ -23,15 +23,20 @@ PictureSource = Image.Image | NDArray[np.uint8] | FileSource
 _NAMED = "the bytes"
 
 
-def as_bytes(source: FileSource) -> bytes:
+def as_bytes(source: FileSource, begins: bytes = b"") -> bytes:
     """The contents of a file.
+
+    Args:
+        source: path, bytes or stream.
+        begins: what a path or stream has to begin with; no more is read where it does not.
 
     Raises:
         ArgumentError: the source is of no kind that could be one.
+        NotVrcError: it begins otherwise.
         VrcodecError: it cannot be read.
     """
     if isinstance(source, (str, os.PathLike)):
-        return read_bytes(Path(source))
+        return read_bytes(Path(source), begins)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source)
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 1:
@@ -40,12 +45,11 @@ def as_bytes(source: FileSource) -> bytes:
         raise ArgumentError(_no_file(source))
     try:
         with naming_source(source):
-            data = source.read()
+            return read_stream(source, begins)
+    except TypeError as error:  # it gives something else than bytes
+        raise ArgumentError(_no_file(source)) from error
     except ValueError as error:  # of a closed file
         raise ArgumentError(f"{_name(source)} cannot be read: {error}") from error
-    if not isinstance(data, bytes):
-        raise ArgumentError(_no_file(source))
-    return data
 
 
 def naming_source(source: object) -> AbstractContextManager[None]:

@@ -15,8 +15,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from vrcodec.errors import DialError
+
+Number = TypeVar("Number")
+"""A float, or an array or tensor of them."""
 
 ONE = 1 << 15
 """Header value of position 1."""
@@ -51,9 +55,10 @@ class Dial:
         if not 0 <= self.default <= 1:
             raise ValueError(f"dial {self.name}: default {self.default} is not in [0, 1]")
 
-    def coefficient(self, position: float) -> float:
-        """The loss coefficient at a position in [0, 1]."""
-        return self.low * (self.high / self.low) ** position
+    def coefficient(self, position: Number) -> Number:
+        """The loss coefficient at a position in [0, 1], or at each of many."""
+        exponent: Any = position
+        return self.low * (self.high / self.low) ** exponent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +163,20 @@ class Dials:
         """Position of every dial by name."""
         return dict(zip(self.names, conditioning.positions, strict=True))
 
-    def coefficients(self, positions: Sequence[float]) -> tuple[float, ...]:
-        """Loss coefficients at positions in [0, 1], the quality's lambda first."""
-        return tuple(
+    def coefficients(
+        self, positions: Sequence[Number], normalised: bool = False
+    ) -> tuple[Number, ...]:
+        """Loss coefficients at positions in [0, 1], in the order of the dials.
+
+        Args:
+            positions: one number for every dial, or an array or tensor of them, by sample.
+            normalised: divided by their sum, where only their proportions matter: the loss, and
+                with it the length of the optimiser's steps, is then of one size all over the dials.
+        """
+        made: list[Any] = [
             dial.coefficient(position) for dial, position in zip(self.dials, positions, strict=True)
-        )
+        ]
+        if not normalised:
+            return tuple(made)
+        total = sum(made)
+        return tuple(value / total for value in made)

@@ -18,6 +18,8 @@ from vrcodec.text import printable
 
 ANCHORS = Path(__file__).resolve().parents[1] / "data" / "anchors"
 MAX_POINTS = 10_000
+MAX_BYTES = 64 << 20
+"""No file of curves is longer."""
 _MOST = 1e9
 """No number in a curve is larger."""
 
@@ -31,7 +33,7 @@ def load_curves(path: Path) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
         try:
-            curves |= _curves(json.loads(read_bytes(file)), file.stem)
+            curves |= _curves(json.loads(read_bytes(file, most=MAX_BYTES)), file.stem)
         except RecursionError:
             raise VrcodecError(f"{file}: nested too deeply for rate-distortion curves") from None
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

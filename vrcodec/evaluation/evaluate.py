@@ -19,7 +19,7 @@ import numpy as np
 
 from vrcodec import __version__
 from vrcodec.conditional.dials import QUALITY
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import VrcodecError, one_line
 from vrcodec.evaluation import codecs
 from vrcodec.evaluation.codecs.own import NAME as OWN
 from vrcodec.evaluation.machine import Load
@@ -27,7 +27,6 @@ from vrcodec.evaluation.metrics import measured_metrics
 from vrcodec.evaluation.notebook import Notebook
 from vrcodec.evaluation.rate_distortion import Point, mean_curve, read_rgb
 from vrcodec.evaluation.work import Setup, Task, code, own_codec, peak_memory, results
-from vrcodec.files import os_error_text
 from vrcodec.pictures.formats import READ_SUFFIXES
 from vrcodec.text import printable
 
@@ -281,7 +280,7 @@ def _find_pictures(folder: Path, report: Path | None) -> Iterator[Path]:
     avoided = report and os.path.realpath(report)
 
     def failed(error: OSError) -> None:
-        raise VrcodecError(f"{error.filename}: {os_error_text(error)}") from error
+        raise VrcodecError(one_line(error)) from error
 
     for place, below, names in os.walk(folder, onerror=failed):
         below[:] = [name for name in below if os.path.realpath(Path(place, name)) != avoided]

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text
+from vrcodec.errors import VrcodecError, naming
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 _FLAGS |= getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -55,10 +54,8 @@ class Notebook:
     def _open(self) -> Iterator[IO[bytes]]:
         """The file, to read and add to; an OSError inside becomes a VrcodecError that names it."""
         assert self.path is not None
-        try:
-            with os.fdopen(os.open(self.path, _FLAGS, 0o666), "r+b") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise VrcodecError(f"{self.path}: not a regular file")
-                yield file
-        except OSError as error:
-            raise VrcodecError(f"{self.path}: {os_error_text(error)}") from error
+        flags = _FLAGS
+        with naming(str(self.path)), os.fdopen(os.open(self.path, flags, 0o666), "r+b") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise VrcodecError("not a regular file")
+            yield file

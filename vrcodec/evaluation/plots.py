@@ -37,7 +37,7 @@ _MEASURED_AS = {
     "heic": "heic_444",
 }
 """The same codecs where a report measures them itself."""
-_COLOURS = ("#e4572e", "#4c86c6", "#3a9d6e", "#b07aa1", "#c99a2e", "#7d8590")
+COLOURS = ("#e4572e", "#4c86c6", "#3a9d6e", "#b07aa1", "#c99a2e", "#7d8590")
 _OWN_WIDTH, _WIDTH = 2.4, 1.5
 _GREY = "#8a8f98"
 _DASHES = ("--", "-.", ":", (0, (1, 4)))
@@ -121,8 +121,19 @@ def _plot(
     axes.set_xlim(min(x) / 1.2, max(x) * 1.2)
     reach = max(y) - min(y) or 1
     axes.set_ylim(min(y) - 0.08 * reach, max(y) + 0.08 * reach)
-    axes.set_xlabel("bits per pixel")
-    axes.set_ylabel(metric.axis)
+    plain(axes, "bits per pixel", metric.axis, lines)
+    return figure, marks
+
+
+def plain(axes: Axes, x: str, y: str, lines: Sequence[tuple[Any, str]]) -> None:
+    """How all plots look: labels of the axes, two sides of the frame, a legend.
+
+    Args:
+        x, y: what the axes say.
+        lines: handles and labels of the legend.
+    """
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
     axes.grid(True, linewidth=0.6, color=_GREY, alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -135,7 +146,6 @@ def _plot(
     for spine in axes.spines.values():
         spine.set_edgecolor(_INK)
     axes.tick_params(colors=_INK, length=3)
-    return figure, marks
 
 
 def _draw_measured(
@@ -143,7 +153,7 @@ def _draw_measured(
 ) -> tuple[list[tuple[Any, str]], list[Mark]]:
     """Curves of the evaluation; returns handles with labels, and the points."""
     lines, marks = [], []
-    colours = (*_COLOURS, *_COLOURS, *[_GREY] * len(evaluation.subjects))
+    colours = (*COLOURS, *COLOURS, *[_GREY] * len(evaluation.subjects))
     for subject, colour in zip(evaluation.subjects, colours, strict=False):
         curve = evaluation.curve(subject)
         own = subject is evaluation.own

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from vrcodec.conditional.dials import QUALITY
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import VrcodecError, naming
 from vrcodec.evaluation.bjontegaard import Curve, bd_rate
 from vrcodec.evaluation.evaluate import Evaluation, Subject
 from vrcodec.evaluation.metrics import METRICS
 from vrcodec.evaluation.notebook import Notebook
-from vrcodec.files import check_target, os_error_text, write_atomically
+from vrcodec.files import check_target, write_atomically
 from vrcodec.text import cell
 
 NOTEBOOK = "measurements.jsonl"
@@ -83,12 +83,11 @@ def check_report(folder: Path, overwrite: bool = False) -> None:
     Raises:
         VrcodecError: it holds something else, or a finished report that must not be replaced.
     """
-    try:
-        names = {path.name for path in folder.iterdir()}
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise VrcodecError(f"{folder}: {os_error_text(error)}") from error
+    with naming(str(folder)):
+        try:
+            names = {path.name for path in folder.iterdir()}
+        except FileNotFoundError:
+            return
     if names and NOTEBOOK not in names:
         raise VrcodecError(f"{folder}: holds other files; name a new folder for the report")
     check_target(folder / PAGE, overwrite)
@@ -101,9 +100,13 @@ def open_report(folder: Path) -> Notebook:
 
 
 def write_file(folder: Path, name: str, data: str | bytes) -> None:
-    """Write one of the report's own files, whole or not at all. Raises VrcodecError."""
+    """Write one of the report's own files, whole or not at all, and through no link.
+
+    Raises:
+        VrcodecError: it cannot be written.
+    """
     raw = data.encode() if isinstance(data, str) else data
-    write_atomically(folder / name, raw, overwrite=True)
+    write_atomically(folder / name, raw, overwrite=True, below=folder)
 
 
 def write_data(folder: Path, evaluation: Evaluation, comparisons: Sequence[Comparison]) -> None:
@@ -220,7 +223,5 @@ def _json(value: Any) -> str:
 
 def _make_folder(folder: Path) -> None:
     """Make a folder if it is not there. Raises VrcodecError."""
-    try:
+    with naming(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VrcodecError(f"{folder}: {os_error_text(error)}") from error

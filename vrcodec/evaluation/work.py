@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec.codec.settings import EncodeSettings
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import VrcodecError, one_line
 from vrcodec.evaluation import codecs
 from vrcodec.evaluation.codecs import Coder
 from vrcodec.evaluation.codecs.own import NAME as OWN
@@ -152,8 +152,7 @@ def _do(task: Task) -> dict[str, Any]:
     except VrcodecError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise VrcodecError(f"{task.key.split('|')[1]}: {type(error).__name__}: {text}") from error
+        raise VrcodecError(f"{task.key.split('|')[1]}: {one_line(error)}") from error
 
 
 @functools.lru_cache(2)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vrcodec import extras
-from vrcodec.errors import VrcodecError, os_error_text
+from vrcodec.errors import VrcodecError, reason
 from vrcodec.explore.server import HOST, Desk, make_app
 
 PACKAGES = ("starlette", "uvicorn")
@@ -25,7 +25,7 @@ def listen(port: int = 0) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
-        raise VrcodecError(f"{HOST}:{port}: {os_error_text(error)}") from error
+        raise VrcodecError(f"{HOST}:{port}: {reason(error)}") from error
     return listener
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import reprlib
 from collections.abc import Sequence
 from typing import Any
 
 from vrcodec.bitstream.grid import BLOCK as BLOCK
 from vrcodec.bitstream.grid import GROUP as GROUP
 from vrcodec.bitstream.grid import LATENT_CHANNELS as LATENT_CHANNELS
+from vrcodec.conditional.described import COEFFICIENT_RANGE as COEFFICIENT_RANGE
+from vrcodec.conditional.described import MAX_TEXT as MAX_TEXT
+from vrcodec.conditional.described import number, parse, parsed_dials, shown
 from vrcodec.conditional.dials import ANCHORS as ANCHORS
-from vrcodec.conditional.dials import MAX_DIALS, QUALITY, Dial, Dials
+from vrcodec.conditional.dials import QUALITY, Dial, Dials
 
 SCALE_LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.04, 256.0
@@ -28,10 +30,6 @@ MAX_WIDTH = 2048
 """Channels of any layer but the latent's."""
 MAX_BLOCKS = 64
 MAX_PARAMETERS = 1 << 26
-MAX_TEXT = 1 << 16
-"""Characters of a configuration as JSON."""
-COEFFICIENT_RANGE = (1e-9, 1e9)
-"""Every loss coefficient of a configuration is within."""
 
 QUALITY_ALONE = Dials((Dial(QUALITY, 0.0006, 0.5),))
 EARLIER_NAMES = (QUALITY, "ms-ssim-weight")
@@ -135,20 +133,11 @@ class ModelConfig:
             ValueError: anything else; its message is one short line.
         """
         try:
-            return cls(**_checked(_parse(text)))
+            return cls(**_checked(parse(text)))
         except RecursionError:
             raise ValueError("not a model configuration: nested too deeply") from None
         except ValueError as error:
             raise ValueError(f"not a model configuration: {error}") from error
-
-
-def _parse(text: str) -> dict[str, Any]:
-    if len(text) > MAX_TEXT:
-        raise ValueError(f"{len(text):,} characters")
-    raw = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
-    if not isinstance(raw, dict):
-        raise ValueError("no JSON object")
-    return raw
 
 
 def _checked(raw: dict[str, Any]) -> dict[str, Any]:
@@ -158,21 +147,21 @@ def _checked(raw: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {"dials": _dials(raw)}
     fields = {field.name for field in dataclasses.fields(ModelConfig)} - values.keys()
     if raw.keys() != fields:
-        wrong = ", ".join(_shown(name) for name in sorted(raw.keys() ^ fields)[:3])
+        wrong = ", ".join(shown(name) for name in sorted(raw.keys() ^ fields)[:3])
         raise ValueError(f"missing or unknown: {wrong}")
     for name, value in raw.items():
         if name in ("analysis_blocks", "synthesis_blocks"):
             values[name] = _pair(name, value)
             continue
         if type(value) is not (bool if name == "learned_linear" else int):
-            raise ValueError(f"{name} = {_shown(value)}")
+            raise ValueError(f"{name} = {shown(value)}")
         values[name] = value
     return values
 
 
 def _pair(name: str, value: Any) -> tuple[int, int]:
     if not isinstance(value, list) or [type(count) for count in value] != [int, int]:
-        raise ValueError(f"{name} = {_shown(value)}")
+        raise ValueError(f"{name} = {shown(value)}")
     first, second = value
     return first, second
 
@@ -180,58 +169,18 @@ def _pair(name: str, value: Any) -> tuple[int, int]:
 def _dials(raw: dict[str, Any]) -> Dials:
     """The dials of a configuration; takes what says them out of it."""
     if "dials" in raw:
-        entries = raw.pop("dials")
-        if not isinstance(entries, list) or not 0 < len(entries) <= MAX_DIALS:
-            raise ValueError(f"dials = {_shown(entries)}")
-        return Dials(tuple(_dial(entry) for entry in entries))
+        return parsed_dials(raw.pop("dials"))
     ranges = raw.pop("lambda_ranges", None)  # the first weights name no dials
     if not isinstance(ranges, list) or not all(
         isinstance(pair, list) and len(pair) == 2 for pair in ranges
     ):
-        raise ValueError(f"dials, lambda_ranges = {_shown(ranges)}")
-    return unnamed_dials([(_number("low", low), _number("high", high)) for low, high in ranges])
-
-
-def _dial(entry: Any) -> Dial:
-    names = {field.name for field in dataclasses.fields(Dial)}
-    if not isinstance(entry, dict) or entry.keys() != names:
-        raise ValueError(f"dial {_shown(entry)}")
-    name = entry["name"]
-    if not isinstance(name, str) or not _is_name(name):
-        raise ValueError(f"dial named {_shown(name)}")
-    return Dial(name, *(_number(key, entry[key]) for key in ("low", "high", "default")))
-
-
-def _number(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not abs(value) <= COEFFICIENT_RANGE[1]:
-        raise ValueError(f"{name} = {_shown(value)}")
-    return float(value)
-
-
-def _is_name(name: str) -> bool:
-    """Lower-case ASCII letters, digits and hyphens, as they are typed on a command line."""
-    plain = name.isascii() and name.replace("-", "a").isalnum() and name == name.lower()
-    return plain and name[0].isalpha() and len(name) <= 32
+        raise ValueError(f"dials, lambda_ranges = {shown(ranges)}")
+    return unnamed_dials([(number("low", low), number("high", high)) for low, high in ranges])
 
 
 def _within(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
-        raise ValueError(f"{name} = {_shown(value)} is not in {low} to {high}")
-
-
-def _shown(value: object) -> str:
-    """A value out of a hostile text, short and printable."""
-    return reprlib.repr(value)[:60]
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name twice in an object")
-    return dict(pairs)
+        raise ValueError(f"{name} = {shown(value)} is not in {low} to {high}")
 
 
 class _Count:

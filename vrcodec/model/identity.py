@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vrcodec.errors import WeightsError, os_error_text
+from vrcodec.errors import WeightsError, reason
 from vrcodec.model.config import ModelConfig
 
 ID_DIGITS = 16
@@ -54,6 +54,8 @@ def identify(path: Path) -> tuple[str, ModelConfig]:
                 (name, entry["dtype"], entry["shape"], data[end:][slice(*entry["data_offsets"])])
                 for name, entry in entries.items()
             ]
+            if sum(len(part) for _, _, _, part in parts) > len(data) - end:
+                raise WeightsError("not a weights file: its tensors overlap")
             return id_of(config, parts), ModelConfig.from_json(config)
         except (AttributeError, KeyError, RecursionError, TypeError) as error:
             raise WeightsError("not a weights file: strange header") from error
@@ -78,23 +80,23 @@ def header_length(data: bytes | memoryview) -> int:
     return length
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a weights file; nothing but a regular file is opened, or waited for.
 
     Raises:
         WeightsError, OSError: it is none, or cannot be read.
     """
-    _check_file(path.stat())
+    _check_file(path.stat(), max_bytes)
     with open(os.open(path, os.O_RDONLY | _NO_WAITING), "rb") as file:
         facts = os.fstat(file.fileno())
-        _check_file(facts)
+        _check_file(facts, max_bytes)
         return file.read(facts.st_size)
 
 
-def _check_file(facts: os.stat_result) -> None:
+def _check_file(facts: os.stat_result, max_bytes: int) -> None:
     if not stat.S_ISREG(facts.st_mode):
         raise WeightsError("not a weights file: not a regular file")
-    if facts.st_size > MAX_BYTES:
+    if facts.st_size > max_bytes:
         raise WeightsError("too large for a weights file")
 
 
@@ -105,8 +107,5 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except OSError as error:
-        raise WeightsError(f"{path}: not a weights file: {os_error_text(error)}") from error
-    except ValueError as error:
-        text = "".join(c if c.isprintable() else "?" for c in str(error)[:200])
-        raise WeightsError(f"{path}: not a weights file: {text}") from error
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a weights file: {reason(error)[:200]}") from error

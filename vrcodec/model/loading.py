@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vrcodec.errors import VrcodecError, WeightsError
+from vrcodec.errors import WeightsError, naming
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN, ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.integer_path import ACTIVATION_BITS, WEIGHT_BITS
@@ -66,12 +66,9 @@ def select_device(name: str) -> torch.device:
     """The device of a name; "auto" is CUDA if there is one. Raises VrcodecError."""
     if name == "auto":
         name = "cuda" if not is_forked() and torch.cuda.is_available() else "cpu"
-    try:
+    with naming(f"device {name} is not available", everything=True):
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise VrcodecError(f"device {name} is not available: {reason}") from error
     return device
 
 

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
-import reprlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
@@ -32,22 +28,17 @@ from vrcodec.files import write_atomically
 from vrcodec.model.config import SCALE_LEVELS, ModelConfig
 from vrcodec.model.identity import ID_DIGITS as ID_DIGITS
 from vrcodec.model.identity import default_weights as default_weights
-from vrcodec.model.identity import header_length, id_of, naming, read_file
+from vrcodec.model.identity import id_of, naming, read_file
+from vrcodec.model.tensors_file import DTYPES, check_finite, parse_tensors, shown
+from vrcodec.model.tensors_file import MAX_VALUE as MAX_VALUE
 
 SHORT_ID_DIGITS = 6
 """Of an id as files of version 1 name it."""
 BUCKETS = ANCHORS - 1
 """Sets of tables for z: that of a picture is `Conditioning.bucket(BUCKETS)`."""
-MAX_VALUE = 65504.0
-"""Largest magnitude of a parameter, that of float16."""
 DEVIATION_RANGE = (1e-4, 1e4)
 MAX_LOG_STEP = 40.0
 """Quantisation steps are within e to the power of plus and minus this, in deviations."""
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "F16": np.dtype("<f2"),
-    "F32": np.dtype("<f4"),
-    "I32": np.dtype("<i4"),
-}
 _LAYERS = 5
 _INTEGERS = {
     *(f"fixed.{layer}.{kind}" for layer in range(_LAYERS) for kind in ("weight", "bias")),
@@ -83,7 +74,7 @@ def chosen_weights(weights: object = None) -> Path:
 
 def load_weights(path: Path) -> Weights:
     """Read a weights file. Raises WeightsError if it is missing, broken or impossible."""
-    with naming(path), _safetensors_errors():
+    with naming(path):
         data = read_file(path)
         config_text, tensors = _parse(data)
         config = ModelConfig.from_json(config_text)
@@ -96,7 +87,7 @@ def load_weights(path: Path) -> Weights:
 
 
 def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[Any]]) -> str:
-    """Write a weights file, all of it or nothing; returns its id.
+    """Write a weights file, all of it or nothing, and through no link; returns its id.
 
     Raises:
         VrcodecError: it cannot be written. What was there before still is.
@@ -104,13 +95,13 @@ def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     config_text = config.to_json()
     data = save(contiguous, metadata={"config": config_text})
-    write_atomically(path, data, overwrite=True)
+    write_atomically(path, data, overwrite=True, below=path.parent)
     return content_id(config_text, contiguous)
 
 
 def content_id(config: str, tensors: Mapping[str, NDArray[Any]]) -> str:
     """ID_DIGITS hex digits that name weights with this configuration (JSON as stored)."""
-    spelled = {dtype: name for name, dtype in _DTYPES.items()}
+    spelled = {dtype: name for name, dtype in DTYPES.items()}
     return id_of(
         config,
         [
@@ -153,51 +144,32 @@ def _released_id() -> str:
         return ""
 
 
-@contextmanager
-def _safetensors_errors() -> Iterator[None]:
-    try:
-        yield
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-
-
 def _parse(data: bytes) -> tuple[str, dict[str, NDArray[Any]]]:
     """The configuration as text, and the tensors, of a safetensors file."""
-    length = header_length(data)
-    tensors = {}
-    entries: list[tuple[str, dict[str, Any]]] = deserialize(data)
-    for name, entry in entries:
-        dtype = _DTYPES.get(entry["dtype"])
+    metadata, tensors = parse_tensors(data)
+    for name, tensor in tensors.items():
         if name not in _INTEGERS and not name.startswith("model."):
-            raise WeightsError(f"{_shown(name)} does not belong into a weights file")
-        if dtype is None or (dtype == _DTYPES["I32"]) != (name in _INTEGERS):
-            raise WeightsError(f"{_shown(name)} is of a wrong type")
-        tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
-    metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+            raise WeightsError(f"{shown(name)} does not belong into a weights file")
+        if (tensor.dtype == DTYPES["I32"]) != (name in _INTEGERS):
+            raise WeightsError(f"{shown(name)} is of a wrong type")
     return metadata.get("config", ""), tensors
 
 
 def _check_values(name: str, tensor: NDArray[Any]) -> None:
     """Raise WeightsError for numbers that no training ends with, and arithmetic fails with."""
-    if tensor.dtype == _DTYPES["I32"]:
+    if tensor.dtype == DTYPES["I32"]:
         return
-    if not (np.abs(tensor) <= MAX_VALUE).all():  # false for a NaN, too
-        raise WeightsError(f"{_shown(name)} is not finite, or beyond {MAX_VALUE:g}")
+    check_finite(name, tensor)
     if name.startswith("model.basis.deviation"):
         lowest, highest = DEVIATION_RANGE
         if not ((tensor >= lowest) & (tensor <= highest)).all():
-            raise WeightsError(f"{_shown(name)} is not within {lowest:g} to {highest:g}")
+            raise WeightsError(f"{shown(name)} is not within {lowest:g} to {highest:g}")
     if name == "model.log_step.values" and tensor.ndim == 3 and tensor.size:
         first, others = tensor[0].astype(np.float64), np.abs(tensor[1:]).max(axis=1, initial=0)
         falling = first[0] - np.logaddexp(0, first[1:]).sum(axis=0)
         reach = np.maximum(np.abs(first[0]), np.abs(falling)) + others.sum(axis=0)
         if not (reach <= MAX_LOG_STEP).all():
             raise WeightsError(f"{name}: quantisation steps beyond e^{MAX_LOG_STEP:g}")
-
-
-def _shown(name: str) -> str:
-    """A name out of a hostile file, short and printable."""
-    return name if name.isprintable() and len(name) < 80 else reprlib.repr(name)
 
 
 def table_tensors(kind: str, tables: TableSet) -> dict[str, NDArray[Any]]:

@@ -10,13 +10,17 @@ import struct
 from collections.abc import Iterator
 
 from vrcodec.errors import PictureError
+from vrcodec.pictures import av1
 from vrcodec.pictures.containers import MAX_METADATA, Found
 
 _FULL_BOX = 4
 _MAX_BOXES = 10_000
+_SEQUENCE = 200
+"""Bytes at the beginning of an AV1 stream in which its sequence header is."""
 _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_UUID = b"JpgTiffExif->JP2"
 _SIZ = b"\xff\x4f\xff\x51"
+_SOT, _EOC, _SOT_LENGTH = b"\xff\x90", b"\xff\xd9", 12
 _JP2_SPACES = {12, 16, 17, 18}
 """Enumerated colour spaces that are read right: CMYK, sRGB, grey, sYCC."""
 
@@ -53,7 +57,11 @@ def _inside(data: bytes, kinds: tuple[bytes, ...], start: int, end: int) -> Box 
 
 
 def heif(data: bytes) -> Found:
-    """Colour, depth and metadata of an AVIF or HEIC file; the clean file shows no EXIF item."""
+    """Colour, depth and metadata of an AVIF or HEIC file; the clean file shows no EXIF item.
+
+    Raises:
+        PictureError: a picture in it is of another size than declared.
+    """
     found = Found()
     try:
         meta = _inside(data, (b"meta",), 0, len(data))
@@ -70,17 +78,20 @@ def _heif_properties(data: bytes, meta: Box, found: Found) -> None:
     container = _inside(data, (b"iprp", b"ipco"), meta[1], meta[2])
     if container is None:
         return
-    own = _primary_properties(data, meta)
+    own, size = _primary_properties(data, meta), None
     for number, (kind, start, end) in enumerate(boxes(data, container[1], container[2]), 1):
         if kind == b"av1C" and end - start >= 3 and found.bits is None and data[start + 2] & 0x40:
             found.bits = 12 if data[start + 2] & 0x20 else 10
         if own and number not in own:
             continue
+        if kind == b"ispe" and end - start >= _FULL_BOX + 8:
+            size = struct.unpack_from(">II", data, start + _FULL_BOX)
         if kind == b"colr" and data[start : start + 4] == b"nclx":
             primaries, transfer = struct.unpack_from(">HH", data, start + 4)
             found.cicp = found.cicp or (primaries, transfer)
         elif kind == b"colr" and data[start : start + 4] in {b"prof", b"rICC"}:
             found.icc = found.icc or data[start + 4 : end]
+    found.size = size
 
 
 def _primary_properties(data: bytes, meta: Box) -> set[int]:
@@ -115,75 +126,93 @@ def _heif_items(data: bytes, meta: Box, found: Found) -> bytes | None:
     listing = _inside(data, (b"iinf",), meta[1], meta[2])
     if listing is None:
         return None
-    clean = bytearray(data)
+    clean, places = bytearray(data), _locations(data, meta)
     start = listing[1] + _FULL_BOX + (4 if data[listing[1]] else 2)
     for kind, first, last in boxes(data, start, listing[2]):
         version = data[first]
         at = first + _FULL_BOX + (4 if version == 3 else 2)
         (item,) = struct.unpack_from(">I" if version == 3 else ">H", data, first + _FULL_BOX)
         name = data[at + 2 : at + 6]
+        if name == b"av01":
+            _check_frame(_contents(data, meta, places.get(item), _SEQUENCE), found)
         if kind != b"infe" or version < 2:
             continue
         if name == b"Exif":
             clean[at + 2 : at + 6] = b"exiF"
-            body = _item(data, meta, item)
+            body = b"" if found.exif else _contents(data, meta, places.get(item))
             skip = 4 + struct.unpack_from(">I", body)[0] if len(body) >= 4 else 0
-            found.exif = body[skip:]
+            found.exif = found.exif or body[skip:]
         elif name == b"mime" and b"application/rdf+xml" in data[at + 6 : last]:
-            found.xmp = _item(data, meta, item)
+            found.xmp = found.xmp or _contents(data, meta, places.get(item))
     return bytes(clean)
 
 
-def _item(data: bytes, meta: Box, wanted: int) -> bytes:
-    """The contents of an item, from wherever its extents lie."""
-    for item in _locations(data, meta):
-        if item.number == wanted:
-            stored = _inside(data, (b"idat",), meta[1], meta[2]) if item.inside else None
-            shift = stored[1] if stored else 0
-            if sum(length for _, length in item.extents) > MAX_METADATA:
-                return b""
-            return b"".join(
-                data[shift + start : shift + start + length] for start, length in item.extents
-            )
-    return b""
+def _check_frame(stream: bytes, found: Found) -> None:
+    """Raise PictureError for a picture larger than the file says: libavif would scale it down."""
+    size = av1.frame_size(stream)
+    if size and found.size and (size[0] > found.size[0] or size[1] > found.size[1]):
+        raise PictureError(f"damaged AVIF: a picture of {size[0]}x{size[1]} inside another size")
+
+
+def _contents(data: bytes, meta: Box, place: _Location | None, most: int = MAX_METADATA) -> bytes:
+    """The first bytes of an item, from wherever they lie; nothing of one that is too large."""
+    if place is None:
+        return b""
+    stored = _inside(data, (b"idat",), meta[1], meta[2]) if place.inside else None
+    shift = stored[1] if stored else 0
+    if most == MAX_METADATA and sum(length for _, length in place.extents) > most:
+        return b""
+    parts, left = [], most
+    for start, length in place.extents:
+        parts.append(data[shift + start : shift + start + min(length, left)])
+        left -= len(parts[-1])
+    return b"".join(parts)
 
 
 @dataclasses.dataclass
 class _Location:
     """Where an item lies: in the file, or inside the box `idat`."""
 
-    number: int
     inside: bool
     extents: list[tuple[int, int]]
 
 
-def _locations(data: bytes, meta: Box) -> Iterator[_Location]:
+def _locations(data: bytes, meta: Box) -> dict[int, _Location]:
+    """Where each item lies. Raises PictureError for more parts than anybody writes."""
+    found: dict[int, _Location] = {}
     box = _inside(data, (b"iloc",), meta[1], meta[2])
     if box is None:
-        return
+        return found
     version, at = data[box[1]], box[1] + _FULL_BOX
     sizes = data[at] >> 4, data[at] & 15, data[at + 1] >> 4, data[at + 1] & 15
     wide = version == 2
     (count,) = struct.unpack_from(">I" if wide else ">H", data, at + 2)
     at += 6 if wide else 4
+    parts = 0
 
     def number(size: int) -> int:
         nonlocal at
         at += size
         return int.from_bytes(data[at - size : at], "big")
 
-    for _ in range(min(count, _MAX_BOXES)):
+    for _ in range(count):
         item = number(4 if wide else 2)
         method = number(2) & 15 if version else 0
         number(2)  # data reference
-        base = number(sizes[2])
-        extents = []
-        for _ in range(min(number(2), _MAX_BOXES)):
+        base, extents = number(sizes[2]), number(2)
+        parts += 1 + extents
+        if parts > _MAX_BOXES:
+            raise PictureError(f"AVIF or HEIC of more than {_MAX_BOXES:,} parts")
+        if at > len(data):
+            raise struct.error
+        place = _Location(method == 1, [])
+        for _ in range(extents):
             if version and sizes[3]:
                 number(sizes[3])
             start = base + number(sizes[0])
-            extents.append((start, number(sizes[1])))
-        yield _Location(item, method == 1, extents)
+            place.extents.append((start, number(sizes[1])))
+        found.setdefault(item, place)
+    return found
 
 
 def jpeg2000(data: bytes) -> Found:
@@ -206,6 +235,7 @@ def jpeg2000(data: bytes) -> Found:
                 elif kind == b"jp2c":
                     stream = stream or start
         _components(data, stream, found)
+        _check_tiles(data, stream)
     except (struct.error, IndexError):
         raise PictureError("damaged JPEG 2000 header") from None
     return found
@@ -214,7 +244,10 @@ def jpeg2000(data: bytes) -> Found:
 def _jp2_header(data: bytes, start: int, end: int, found: Found) -> None:
     method = None
     for kind, first, last in boxes(data, start, end):
-        if kind == b"colr" and method is None:
+        if kind == b"ihdr":
+            height, width = struct.unpack_from(">II", data, first)
+            found.size = width, height
+        elif kind == b"colr" and method is None:
             method = data[first]
             if method == 1:
                 (space,) = struct.unpack_from(">I", data, first + 3)
@@ -239,9 +272,13 @@ def _channels(data: bytes, start: int) -> None:
 
 
 def _components(data: bytes, stream: int, found: Found) -> None:
-    """Precision and sign of the components, from the codestream's SIZ segment (annex A.5.1)."""
+    """Size, precision and sign of the components, from the segment SIZ (annex A.5.1)."""
     if data[stream : stream + 4] != _SIZ:
         raise PictureError("JPEG 2000 without a codestream")
+    right, bottom, left, top = struct.unpack_from(">IIII", data, stream + 8)
+    if found.size not in {None, (right - left, bottom - top)}:
+        raise PictureError("damaged JPEG 2000: two sizes")
+    found.size = right - left, bottom - top
     (count,) = struct.unpack_from(">H", data, stream + 4 + 36)
     depths = {data[stream + 4 + 38 + 3 * number] for number in range(count)}
     if len(depths) != 1:
@@ -252,6 +289,25 @@ def _components(data: bytes, stream: int, found: Found) -> None:
     found.bits = (depth & 0x7F) + 1
     if not 8 <= found.bits <= 16:
         raise PictureError(f"JPEG 2000 of {found.bits} bits per sample is not supported")
+
+
+def _check_tiles(data: bytes, stream: int) -> None:
+    """Raise PictureError unless there is a part of every tile, and each is whole (annex A.4)."""
+    right, bottom, _, _, across, down, left, top = struct.unpack_from(">8I", data, stream + 8)
+    if not across or not down:
+        raise PictureError("damaged JPEG 2000: tiles without a size")
+    wanted = -(-(right - left) // across) * -(-(bottom - top) // down)
+    at, seen = stream + 2, set[int]()
+    while data[at : at + 2] not in {_SOT, _EOC, b""}:
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    while data[at : at + 2] == _SOT:
+        tile, length = struct.unpack_from(">HI", data, at + 4)
+        seen.add(tile)
+        at = at + length if length else len(data)
+        if at > len(data) or 0 < length < _SOT_LENGTH:
+            raise PictureError("damaged JPEG 2000: image file is truncated")
+    if len(seen) != wanted:
+        raise PictureError(f"damaged JPEG 2000: {len(seen)} of {wanted} tiles are there")
 
 
 def jxl(data: bytes) -> Found:

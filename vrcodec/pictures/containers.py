@@ -7,9 +7,11 @@ gives what it found, and the file for Pillow: without what Pillow could refuse i
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from vrcodec.errors import PictureError
 from vrcodec.pictures import xmp
@@ -27,8 +29,13 @@ _ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
+_NETPBM = re.compile(rb"P[1-6f](?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]{1,30}){2,3}(?=\s|#|$)")
+_MOST_NETPBM = 1 << 16
+_SGI_HEAD = 512
 _NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _INFLATE_STEP = 1 << 20
+_MOST_INFLATED = 1032
+"""Bytes that one byte of deflated data can become."""
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
 _RAW_PROFILES = {
     b"exif": "exif",
@@ -56,6 +63,7 @@ class Found:
         check: looks whether the pixels are whole; raises PictureError. To be called when it is
             known that they are not too many.
         frames: how many pictures there are; None if that is for Pillow to say.
+        room: bytes that packed metadata may still have when they are inflated.
         notes: what had to be left out.
     """
 
@@ -72,6 +80,7 @@ class Found:
     bits: int | None = None
     frames: int | None = None
     check: Callable[[], None] | None = None
+    room: int = 2 * MAX_METADATA
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -173,7 +182,7 @@ def _png_facts(found: Found, kind: bytes, body: bytes) -> None:
     elif kind == b"eXIf":
         found.exif = _limited(found, "EXIF", body) or found.exif
     elif kind == b"iCCP":
-        profile = _inflated(body.partition(b"\0")[2][1:])
+        profile = _inflated(found, body.partition(b"\0")[2][1:])
         found.icc = _limited(found, "ICC profile", profile) or found.icc
     elif kind == b"acTL" and len(body) == 8:
         found.frames = max(1, struct.unpack_from(">I", body)[0])
@@ -192,7 +201,7 @@ def _png_text(found: Found, kind: bytes, body: bytes) -> None:
     what = _RAW_PROFILES.get(keyword.rpartition(b" ")[2], "") if raw else ""
     if keyword != _XMP_KEYWORD and not what:
         return
-    value = _inflated(rest) if packed else rest
+    value = _inflated(found, rest) if packed else rest
     if raw and value is not None:
         value = raw_profile(value)
         if value and value.startswith(xmp.JPEG_MARK):
@@ -214,11 +223,15 @@ def raw_profile(text: bytes) -> bytes | None:
         return None
 
 
-def _inflated(data: bytes) -> bytes | None:
-    """What zlib has packed; None if it is damaged or larger than anybody needs."""
+def _inflated(found: Found, data: bytes) -> bytes | None:
+    """What zlib has packed; None if it is damaged or larger than anybody needs, alone or in all."""
+    most = min(MAX_METADATA, found.room)
+    found.room -= min(most, _MOST_INFLATED * len(data))
+    if most <= 0:
+        return None
     inflater = zlib.decompressobj()
     try:
-        result = inflater.decompress(data, MAX_METADATA)
+        result = inflater.decompress(data, most)
     except zlib.error:
         return None
     return result if inflater.eof else None
@@ -232,6 +245,40 @@ def _limited(found: Found, name: str, value: bytes | None) -> bytes:
         found.notes.append(f"{name} left out: more than {MAX_METADATA:,} bytes")
         return b""
     return value
+
+
+def check_netpbm(stream: BinaryIO) -> None:
+    """Raise PictureError for a header longer than anybody needs: Pillow reads it byte by byte."""
+    stream.seek(0)
+    if not _NETPBM.match(stream.read(_MOST_NETPBM)):
+        raise PictureError("Netpbm header that is damaged, or long")
+
+
+def sgi(data: bytes) -> Found:
+    """An SGI file, whose packed rows are to be checked."""
+    return Found(check=lambda: _check_sgi_rows(data))
+
+
+def _check_sgi_rows(data: bytes) -> None:
+    """Raise PictureError for a row that is too short: Pillow leaves the rest as it was before."""
+    packed, unit, _, width, height, channels = struct.unpack_from(">BBHHHH", data, 2)
+    rows = height * channels
+    if not packed or len(data) < _SGI_HEAD + 8 * rows:
+        return
+    places = struct.unpack_from(f">{rows}I", data, _SGI_HEAD)
+    lengths = struct.unpack_from(f">{rows}I", data, _SGI_HEAD + 4 * rows)
+    for place, length in set(zip(places, lengths, strict=True)):
+        if _sgi_samples(data[place : place + length], unit) < width:
+            raise PictureError("damaged SGI: a row is too short")
+
+
+def _sgi_samples(row: bytes, unit: int) -> int:
+    """Samples in a packed row: runs and copies, each with its count in seven bits."""
+    at, found = unit - 1, 0
+    while at < len(row) and (count := row[at] & 127):
+        found += count
+        at += unit * (1 + (count if row[at] & 128 else 1))
+    return found
 
 
 def webp(data: bytes) -> Found:
@@ -255,7 +302,11 @@ def webp(data: bytes) -> Found:
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of the first chunk: the canvas, or the only picture."""
     kind, body = data[12:16], data[20:30]
+    if kind == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
+        across, down = struct.unpack_from("<HH", body, 6)
+        return across & 0x3FFF, down & 0x3FFF
     if kind == b"VP8X" and len(body) == 10:
         return int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:], "little") + 1
     if kind == b"VP8L" and len(body) >= 5:

@@ -26,6 +26,7 @@ _POINTERS = {EXIF_IFD, GPS_IFD, INTEROP_IFD}
 _SIDES = {282: 283, 40962: 40963}
 """Tags of the two sides that change places when a picture is turned: resolution, and pixels."""
 _RESOLUTION_UNIT = 296
+_MOST_DIRECTORIES = 16
 
 Raw = tuple[int, bytes]
 """An entry's type, and its value as it is stored."""
@@ -73,7 +74,11 @@ class Block:
             raise ExifError("truncated")
 
     def directories(self) -> Iterator[int]:
-        """Where the directories begin: the first, Exif, GPS, Interop, and that of the thumbnail."""
+        """Where the directories begin: the first, Exif, GPS, Interop, and that of the thumbnail.
+
+        Raises:
+            ExifError: they are more than anybody writes.
+        """
         waiting, seen = [self.first], set[int]()
         if thumbnail := self._next(self.first):
             waiting.append(thumbnail)
@@ -86,6 +91,8 @@ class Block:
             waiting += [
                 self._pointer(entry) for entry in self.entries(place) if entry.tag in _POINTERS
             ]
+            if len(seen) + len(waiting) > _MOST_DIRECTORIES:
+                raise ExifError("too many directories")
 
     def entries(self, directory: int) -> list[_Entry]:
         """The entries of a directory, damaged ones too."""

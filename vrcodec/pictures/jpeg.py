@@ -15,6 +15,8 @@ _DROPPED = {0xE1, 0xE2, 0xED}
 """JPEG segments that Pillow need not see: EXIF and XMP, ICC and multi-picture, Photoshop."""
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_MOST_SCANS = 100
+"""Every scan passes over the whole picture; encoders make a dozen."""
 
 
 @dataclasses.dataclass
@@ -34,7 +36,11 @@ class Scan:
 
 
 def segments(data: bytes) -> tuple[Found, Scan]:
-    """Segments of a JPEG file, to the end of its first picture."""
+    """Segments of a JPEG file, to the end of its first picture.
+
+    Raises:
+        PictureError: it has more scans than anybody writes.
+    """
     found, scan, kept = Found(), Scan(), [data[:2]]
     parts = _JpegParts()
     at, length = 2, 2
@@ -54,6 +60,8 @@ def segments(data: bytes) -> tuple[Found, Scan]:
             closing = _MARKER.search(data, end)
             end = closing.start() if closing else len(data)
             _note_scan(scan, parts, body, data, at + size, end, length - at)
+            if len(scan.ends) > _MOST_SCANS:
+                raise PictureError(f"JPEG of more than {_MOST_SCANS} scans")
         parts.take(marker, body)
         if marker not in _DROPPED:
             kept.append(data[at:end])
@@ -85,7 +93,8 @@ class _JpegParts:
     """What the segments of a JPEG file say, gathered."""
 
     def __init__(self) -> None:
-        self.exif, self.packet = b"", b""
+        self.exif: list[bytes] = []
+        self.packet = b""
         self.profile: dict[int, bytes] = {}
         self.profile_count = 0
         self.pieces: list[bytes] = []
@@ -99,7 +108,7 @@ class _JpegParts:
             across, down = struct.unpack_from(">HH", body, 8)
             self.dpi = (across * unit, down * unit) if unit else None
         elif marker == 0xE1 and body.startswith(b"Exif\0"):
-            self.exif += body[6:]
+            self.exif.append(body[6:])
         elif marker == 0xE1 and body.startswith(xmp.JPEG_MARK):
             self.packet = self.packet or body[len(xmp.JPEG_MARK) :]
         elif marker == 0xE1 and body.startswith(xmp.EXTENSION_MARK):
@@ -132,7 +141,7 @@ class _JpegParts:
         return -(-width // (8 * most[0])) * -(-height // (8 * most[1]))
 
     def give(self, found: Found) -> None:
-        found.exif, found.dpi, found.frames = self.exif, self.dpi, self.pictures
+        found.exif, found.dpi, found.frames = b"".join(self.exif), self.dpi, self.pictures
         count = self.profile_count
         if count and sorted(self.profile) == list(range(1, count + 1)):
             found.icc = b"".join(self.profile[number] for number in range(1, count + 1))

@@ -53,11 +53,10 @@ def collect(image: Image.Image, grey: bool) -> Metadata:
     known = source.of(image)
     notes: list[str] = []
     block = _block(_stored(image, "exif"), notes)
-    packet = _small(_stored(image, "xmp"), "XMP", notes)
+    packet, turned = _packet(image, notes)
     orientation = known.orientation
     if orientation is None:
-        orientation = block.orientation() if block else None
-        orientation = orientation or (xmp.orientation(packet) if packet else None) or 1
+        orientation = (block.orientation() if block else None) or turned or 1
     sideways = orientation in SIDEWAYS
     dpi = _dpi(image, sideways) or _block_dpi(block, sideways)
     extras: dict[Extra, bytes] = {}
@@ -68,10 +67,7 @@ def collect(image: Image.Image, grey: bool) -> Metadata:
         except (struct.error, IndexError, OverflowError):
             notes.append("EXIF left out: it is damaged")
     if packet:
-        kept = xmp.without_promises(packet)
-        if kept != packet:
-            notes.append("gain map or video left out, with what XMP says of it")
-        extras[Extra.XMP] = xmp.upright(kept)
+        extras[Extra.XMP] = packet
     if dpi:
         extras[Extra.DPI] = dpi
     colours = _colours(image, known, grey, notes)
@@ -153,6 +149,21 @@ def _small(value: bytes, name: str, notes: list[str]) -> bytes:
         return value
     notes.append(f"{name} left out: more than {MAX_METADATA:,} bytes")
     return b""
+
+
+def _packet(image: Image.Image, notes: list[str]) -> tuple[bytes, int | None]:
+    """The XMP packet to keep, upright and without promises; and the orientation that it had."""
+    packet = _small(_stored(image, "xmp"), "XMP", notes)
+    try:
+        turned = xmp.orientation(packet)
+        kept = xmp.without_promises(packet)
+        upright = xmp.upright(kept)
+    except xmp.XmpError as error:
+        notes.append(f"XMP left out: too many {error} in it")
+        return b"", None
+    if kept != packet:
+        notes.append("gain map or video left out, with what XMP says of it")
+    return upright, turned
 
 
 def _block(data: bytes, notes: list[str]) -> exif.Block | None:

@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageChops, ImageFile, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageFile, JpegImagePlugin
 from PIL import _imaging as _core
 
-from vrcodec.errors import PictureError
-from vrcodec.files import os_error_text
-from vrcodec.pictures import exif, jpeg, source, tiff
+from vrcodec.errors import PictureError, reason
+from vrcodec.files import read_stream
+from vrcodec.pictures import containers, exif, fax, jpeg, source, tiff
 from vrcodec.pictures.containers import Found
 from vrcodec.pictures.formats import Format, by_head, refusal
 
@@ -33,9 +33,11 @@ MAX_PIXELS = 200_000_000
 """Largest picture, width x height, that is opened or decoded unless the caller says otherwise."""
 
 _HEAD = 32
-_WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL"}
+_WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL", "SGI"}
 """Formats whose files are read at once; the others are read where they lie."""
 _LARGE = 16_000_000
+_USUAL_TILE = 1 << 22
+"""Pixels that a tile of a small TIFF file may have all the same."""
 _FILLER = bytes(byte for byte in random.Random(1).randbytes(300) if byte != 0xFF)  # noqa: S311
 _quiet_lock = threading.RLock()
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints what it logs
@@ -62,17 +64,13 @@ def open_picture(
             right, damaged or too large; the text starts with `name`.
     """
     with contextlib.ExitStack() as stack:
-        try:
+        with pillow_errors(name):
             if isinstance(source, Path):
                 source = stack.enter_context(_regular_file(source))
             stream = io.BytesIO(source) if isinstance(source, bytes) else source
             if not stream.seekable():
-                stream = io.BytesIO(stream.read())
+                stream = io.BytesIO(read_stream(stream))
             head = _head(stream)
-        except OSError as error:
-            raise PictureError(f"{name}: {os_error_text(error)}") from error
-        except MemoryError:
-            raise PictureError(f"{name}: out of memory") from None
         with pillow_errors(f"{name}: cannot be read"):
             return _open_any(stream, head, max_pixels)
 
@@ -82,15 +80,8 @@ def pillow_errors(what: str) -> Iterator[None]:
     """Turn whatever Pillow raises, which on hostile files is anything, into a PictureError."""
     try:
         yield
-    except PictureError as error:
-        raise PictureError(f"{what}: {error}") from None
-    except UnidentifiedImageError:
-        raise PictureError(f"{what}: not a picture of a known kind") from None
-    except MemoryError:
-        raise PictureError(f"{what}: out of memory") from None
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise PictureError(f"{what}: {text}") from error
+        raise PictureError(f"{what}: {reason(error)}") from error
 
 
 def load(image: Image.Image) -> Image.Image:
@@ -116,11 +107,13 @@ def load(image: Image.Image) -> Image.Image:
     if facts.raw_mode == "" and image.format == "PNG":  # already loaded
         facts.raw_mode = _png_raw_mode(data)
     was_loaded = not image.tile
-    with _quiet_libtiff(image.format):
+    with _libtiff_heard(image.format):
         image.load()
     if scan is not None and found.clean and not image.decoderconfig:
         untouched = JpegImagePlugin.JpegImageFile(io.BytesIO(found.clean)) if was_loaded else image
         _check_scan(found.clean, scan, untouched)
+    elif facts.samples:
+        _check_pieces(data, facts.samples, image)
     result = image.copy()
     result.format = image.format
     if found.exif and (image.format == "TIFF" or "exif" in image.info):
@@ -164,14 +157,14 @@ def _head(stream: BinaryIO) -> bytes:
 
 def _open_any(stream: BinaryIO, head: bytes, max_pixels: int) -> Image.Image:
     """Try the formats that a file beginning like this may be of."""
-    reason: Exception | None = None
+    refused: Exception | None = None
     for format in by_head(head):
         if not format.magic and refusal(head):
             continue
         try:
             factory = _factory(format)
         except ImportError:
-            reason = reason or PictureError(
+            refused = refused or PictureError(
                 f"{format.name.upper()} pictures need the package {format.package}"
             )
             continue
@@ -179,12 +172,12 @@ def _open_any(stream: BinaryIO, head: bytes, max_pixels: int) -> Image.Image:
             return _read(stream, format, factory, max_pixels)
         except SyntaxError as error:  # Pillow's word for: none of this kind
             if format.magic and str(error):
-                reason = reason or PictureError(
+                refused = refused or PictureError(
                     f"not a picture, or a {format.name.upper()} file of an unknown kind: {error}"
                 )
     if words := refusal(head):
         raise PictureError(f"{words}: such files are not opened")
-    raise reason or UnidentifiedImageError
+    raise refused or PictureError("not a picture of a known kind")
 
 
 def _factory(format: Format) -> Factory:
@@ -222,8 +215,12 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
         else:
             found = source.containing(format.plugin, io.BytesIO(data))
         stream = io.BytesIO(found.clean or data)
+    elif format.plugin == "PPM":
+        containers.check_netpbm(stream)
+        stream.seek(0)
     elif format.plugin == "TIFF":
-        tiff.inspect(stream)  # whose refusals say more than Pillow's
+        across, down = tiff.inspect(stream).piece  # whose refusals say more than Pillow's
+        _check_size((across, down), max(max_pixels, _USUAL_TILE))
         stream.seek(0)
     _check_size(found.size or (1, 1), max_pixels)
     image = _opened(stream, factory, max_pixels)
@@ -235,7 +232,7 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
         found.icc, found.xmp = facts.samples.icc, facts.samples.xmp
         found.exif = source.packed_exif(facts.samples)
         image.info.pop("xmp", None)  # whose orientation Pillow would apply as well
-    with _raised_limit(max_pixels, image.width * image.height), _quiet_libtiff(image.format):
+    with _raised_limit(max_pixels, image.width * image.height), _libtiff_heard(image.format):
         image.load()
     _check_size(image.size, max_pixels)
     if scan is not None and found.clean:
@@ -285,6 +282,10 @@ def _keep_metadata(image: Image.Image, found: Found) -> None:
 
 def _check_pieces(stream: BinaryIO, samples: tiff.Samples, image: Image.Image) -> None:
     """Raise PictureError for a TIFF file of which some strip or tile is damaged."""
+    if samples.compression in fax.COMPRESSIONS:
+        pixels = 2 * image.width * image.height
+        with _libtiff_heard("TIFF"), _raised_limit(pixels, pixels):
+            fax.check(stream, samples)
     if samples.compression in {8, 32946}:
         tiled = 2 * (image.width + 4096) * (image.height + 4096) * 8
         tiff.check_deflated(stream, samples, tiled * max(1, samples.bits // 8))
@@ -297,6 +298,7 @@ def _check_pieces(stream: BinaryIO, samples: tiff.Samples, image: Image.Image) -
             if not found.clean or not found.clean.endswith(b"\xff\xd9"):
                 raise PictureError("damaged TIFF: a part of it is truncated")
             part = JpegImagePlugin.JpegImageFile(io.BytesIO(found.clean))
+            _check_size(part.size, max(4 * samples.piece[0] * samples.piece[1], _USUAL_TILE))
             part.load()
             _check_scan(found.clean, scan, part)
 
@@ -347,21 +349,43 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_libtiff(format: str | None) -> Iterator[None]:
-    """Without what libtiff prints on stderr by itself; errors reach us as exceptions anyway."""
+def _libtiff_heard(format: str | None) -> Iterator[None]:
+    """With what libtiff prints on stderr by itself heard here, and not there.
+
+    Most of it reaches us as exceptions anyway. Of fax data that end too soon or are damaged it only
+    warns, and gives a picture that is white from there on.
+
+    Raises:
+        PictureError: it has said something about fax data.
+    """
     if format != "TIFF":
         yield
         return
     with _quiet():
-        kept = [(handler, handler(None)) for handler in _libtiff_handlers()]
+        _heard.modules = modules = set[bytes]()
+        kept = [(setter, setter(_HEAR)) for setter in _libtiff_setters()]
         try:
             yield
         finally:
-            for handler, previous in kept:
-                handler(previous)
+            _heard.modules = set[bytes]()
+            for setter, previous in kept:
+                setter(previous)
+    if b"Fax" in modules:
+        raise PictureError("damaged TIFF: its fax data are not whole")
 
 
-def _libtiff_handlers() -> list[Any]:
+_heard = threading.local()
+
+
+def _hear(module: bytes | None, *_: object) -> None:
+    """What libtiff calls instead of printing; the thread that reads learns who has complained."""
+    getattr(_heard, "modules", set[bytes]()).add((module or b"")[:3])
+
+
+_HEAR = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p)(_hear)
+
+
+def _libtiff_setters() -> list[Any]:
     """libtiff's setters of what is called at warnings and errors; none where it is built in."""
     try:
         library = ctypes.CDLL(_core.__file__)

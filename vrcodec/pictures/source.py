@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageChops, ImageFile
 
 from vrcodec.errors import PictureError
 from vrcodec.pictures import boxes, containers, exif, tiff
@@ -139,6 +139,8 @@ def settle(image: Image.Image, facts: Facts) -> Image.Image:
             raise PictureError("TIFF with samples below zero is not supported")
         white = 65535 if levels.max() <= 65535 else samples.whole
         image = Image.fromarray((levels / white).astype(np.float32))
+    elif image.format == "XBM":  # whose ones are black, which Pillow passes over
+        image = ImageChops.invert(image)
     elif facts.opaque and image.mode in _ALPHA_MODES:
         image = image.convert(_ALPHA_MODES[image.mode])
     elif facts.opaque and image.mode == "P":
@@ -219,6 +221,7 @@ def containing(format: str | None, stream: BinaryIO) -> Found:
         "PNG": containers.png,
         "WEBP": containers.webp,
         "BMP": containers.bmp,
+        "SGI": containers.sgi,
         "AVIF": boxes.heif,
         "HEIF": boxes.heif,
         "JPEG2000": boxes.jpeg2000,

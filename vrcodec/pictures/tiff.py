@@ -34,6 +34,8 @@ _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001}
 """None, CCITT, LZW, JPEG, deflate, PackBits, LZMA, Zstandard, WebP."""
 _MAX_VALUES = 64_000_000
 """Bytes of all values of a directory, at most."""
+_MOST_SHARED, _MOST_BEYOND = 16, 1 << 20
+"""How often all strips or tiles may be in the file, as some are shared, and bytes beyond it."""
 _KINDS_64 = {16: "Q", 17: "q", 18: "Q"}
 
 
@@ -52,6 +54,11 @@ class Samples:
         icc, xmp: as they stand there.
         compression: its number.
         pieces: where strips or tiles begin, and their bytes.
+        size: width and height of the picture, before it is turned.
+        piece: the same of each strip or tile.
+        tiled: they are tiles.
+        fax_options: T4Options or T6Options.
+        reversed_bits: the lowest bit of a byte comes first.
         jpeg_tables: what the pieces have in common, if they are JPEG.
     """
 
@@ -65,6 +72,11 @@ class Samples:
     xmp: bytes
     compression: int
     pieces: tuple[tuple[int, int], ...]
+    size: tuple[int, int]
+    piece: tuple[int, int]
+    tiled: bool
+    fax_options: int
+    reversed_bits: bool
     jpeg_tables: bytes
 
 
@@ -92,6 +104,9 @@ class _File:
         if count > 65535:
             raise struct.error
         return count, place + length, size
+
+    def size(self) -> int:
+        return self.stream.seek(0, 2)
 
     def next(self, place: int) -> int:
         """Where the following directory is; 0 after the last. Raises struct.error."""
@@ -158,6 +173,11 @@ def inspect(stream: BinaryIO) -> Samples:
             xmp=first.get(exif.XMP, (0, b""))[1],
             compression=file.number(first, 259, 1),
             pieces=_pieces(file, first),
+            size=(file.number(first, 256), file.number(first, 257)),
+            piece=_piece(file, first),
+            tiled=322 in first,
+            fax_options=file.number(first, 293 if file.number(first, 259) == 4 else 292),
+            reversed_bits=file.number(first, 266, 1) == 2,
             jpeg_tables=first.get(347, (0, b""))[1],
         )
     except (struct.error, IndexError, OverflowError, ValueError):
@@ -189,11 +209,36 @@ def check_deflated(stream: BinaryIO, samples: Samples, most: int) -> None:
 
 
 def _pieces(file: _File, first: Directory) -> tuple[tuple[int, int], ...]:
+    """Where strips or tiles begin, and their bytes, which are few if they do not overlap."""
     for places, lengths in ((273, 279), (324, 325)):
         if places in first:
             starts, sizes = file.numbers(first, places), file.numbers(first, lengths)
-            return tuple(zip(starts, sizes, strict=False))
+            if sum(sizes) > _MOST_SHARED * file.size() + _MOST_BEYOND:
+                raise PictureError("damaged TIFF: its strips or tiles overlap")
+            wanted = _wanted_pieces(file, first)
+            found = tuple(zip(starts, sizes or (0,) * (wanted == 1), strict=False))[:wanted]
+            if len(found) < wanted or (wanted > 1 and not all(map(all, found))):
+                raise PictureError("damaged TIFF: some of its strips or tiles are missing")
+            return found
     return ()
+
+
+def _wanted_pieces(file: _File, first: Directory) -> int:
+    """How many strips or tiles a picture needs."""
+    across, down = _piece(file, first)
+    if across < 1 or down < 1:
+        raise PictureError("damaged TIFF: strips or tiles without a size")
+    planes = file.number(first, 277, 1) if file.number(first, 284, 1) == 2 else 1
+    width, height = file.number(first, 256), file.number(first, 257)
+    return planes * -(-width // across) * -(-height // down)
+
+
+def _piece(file: _File, first: Directory) -> tuple[int, int]:
+    """Width and height of a strip or tile."""
+    width, height = file.number(first, 256), file.number(first, 257)
+    if 322 in first:
+        return file.number(first, 322), file.number(first, 323)
+    return width, min(height, file.number(first, 278) or height)
 
 
 def _refuse_raw(file: _File, first: Directory) -> None:

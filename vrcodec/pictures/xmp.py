@@ -22,6 +22,9 @@ _PROMISES = {
     "http://ns.google.com/photos/1.0/camera/": r"(?:MotionPhoto|MicroVideo)[\w.-]*",
 }
 """Properties of other pictures or videos in the same file, by namespace: none of them is kept."""
+_MOST, _LONGEST, _MOST_DECLARED = 100, 200, 10_000
+"""Prefixes or orientations in a packet; characters of a prefix; declarations that joining adds."""
+_CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _USUAL = {_TIFF: "tiff", _NOTE: "xmpNote"}
 _CODECS = (
     (b"\xff\xfe\0\0", "utf-32-le"),
@@ -35,25 +38,40 @@ _CODECS = (
 )
 
 
+class XmpError(ValueError):
+    """A packet that nobody writes but to make its reader work without end."""
+
+
 def orientation(packet: bytes) -> int | None:
-    """The orientation that a packet asks for, 1 to 8; None where it says nothing."""
-    for found in _orientations(_text(packet)[0]):
-        value = _character_references(found[2]).strip()
-        if re.fullmatch(r"[1-8]", value):
-            return int(value)
+    """The orientation that a packet asks for, 1 to 8; None where it says nothing.
+
+    Raises:
+        XmpError: it says so too often, or by too many names.
+    """
+    for _, _, value in _orientations(_text(packet)[0]):
+        found = _character_references(_CDATA.sub(r"\1", value)).strip()
+        if re.fullmatch(r"[1-8]", found):
+            return int(found)
     return None
 
 
 def upright(packet: bytes) -> bytes:
-    """The packet with orientation 1 wherever it has one."""
+    """The packet with orientation 1 wherever it has one. Raises XmpError."""
     text, codec = _text(packet)
-    for found in reversed(list(_orientations(text))):
-        text = text[: found.start(2)] + "1" + text[found.end(2) :]
-    return _bytes(text, codec, packet)
+    kept, at = [], 0
+    for start, end, _ in sorted(_orientations(text)):
+        if start >= at:
+            kept += [text[at:start], "1"]
+            at = end
+    return _bytes("".join(kept) + text[at:], codec, packet)
 
 
 def without_promises(packet: bytes) -> bytes:
-    """The packet without what it says of a gain map or a video that is not kept."""
+    """The packet without what it says of a gain map or a video that is not kept.
+
+    Raises:
+        XmpError: it says that by too many names.
+    """
     text, codec = _text(packet)
     for namespace, names in _PROMISES.items():
         for prefix in _prefixes(text, namespace):
@@ -73,11 +91,14 @@ def joined(packet: bytes, pieces: Iterable[bytes]) -> bytes | None:
         pieces: segments without EXTENSION_MARK: GUID (32), length (4), offset (4), data.
 
     Returns:
-        One packet; None if the pieces are not whole, or of another packet. XMP specification,
-        part 3, section 1.1.3.1.
+        One packet; None if the pieces are not whole, of another packet, or declare too much. XMP
+        specification, part 3, section 1.1.3.1.
     """
     text, codec = _text(packet)
-    found = _property(text, _NOTE, "HasExtendedXMP")
+    try:
+        found = _property(text, _NOTE, "HasExtendedXMP")
+    except XmpError:
+        return None
     if not found:
         return None
     whole = _assembled(found[2].strip().encode("utf-8", "replace"), pieces)
@@ -85,18 +106,17 @@ def joined(packet: bytes, pieces: Iterable[bytes]) -> bytes | None:
         return None
     text = text[: found.start()] + text[found.end() :]
     extension = _text(whole)[0]
-    start = re.search(r"<([\w.-]+):RDF[^>]*>", extension)
+    start = re.search(r"<([\w.-]+):RDF[^<>]*>", extension)
     stop = extension.rfind(f"</{start[1]}:RDF") if start else -1
     end = re.search(r"</[\w.-]+:RDF\s*>", text)
     if not start or stop < start.end() or not end:
         return None
     inner = extension[start.end() : stop]
     declared = dict(re.findall(r"\sxmlns:([\w.-]+)\s*=\s*(\"[^\"]*\"|'[^']*')", extension))
-    body = re.sub(
-        rf"<{re.escape(start[1])}:Description\b[^>]*",
-        lambda tag: _declaring(tag[0], declared),
-        inner,
-    )
+    tag = re.compile(rf"<{re.escape(start[1])}:Description\b[^<>]*")
+    if len(declared) * len(tag.findall(inner)) > _MOST_DECLARED:
+        return None
+    body = tag.sub(lambda found: _declaring(found[0], declared), inner)
     return _bytes(text[: end.start()] + body + text[end.start() :], codec, packet)
 
 
@@ -123,17 +143,27 @@ def _declaring(tag: str, declared: Mapping[str, str]) -> str:
     return tag.removesuffix("/") + new + slash
 
 
-def _orientations(text: str) -> Iterable[re.Match[str]]:
-    """Matches whose second group is an orientation's value."""
-    names = "|".join(re.escape(prefix) + ":" for prefix in _prefixes(text, _TIFF))
-    unprefixed = rf"Orientation(?=[^>]{{0,999}}xmlns\s*=\s*[\"']{re.escape(_TIFF)})"
-    name = rf"(?:(?:{names})Orientation|{unprefixed})"
-    value = r"(\s*(?:&\#x?[0-9a-fA-F]+;|[0-9])\s*)"
-    attribute = rf"(\s{name}\s*=\s*[\"']){value}(?=[\"'])"
-    element = rf"(<{name}(?:\s[^>]*)?>(?:\s*<[\w.-]+:value(?:\s[^>]*)?>)?){value}(?=</)"
-    structure = rf"(<{name}\s[^>]*?[\w.-]+:value\s*=\s*[\"']){value}(?=[\"'])"
-    for pattern in (attribute, element, structure):
-        yield from re.finditer(pattern, text)
+def _orientations(text: str) -> list[tuple[int, int, str]]:
+    """Where orientations are said, and the values: start, end, text. Raises XmpError."""
+    prefixes = "|".join(re.escape(prefix) for prefix in _prefixes(text, _TIFF))
+    name = rf"(?:{prefixes}):Orientation"
+    element = name
+    if re.search(rf"\sxmlns\s*=\s*[\"']{re.escape(_TIFF)}[\"']", text):
+        element = rf"(?:{name}|Orientation)"
+    value = r"(\s*(?:&\#(?:[0-9]{1,7}|x[0-9a-fA-F]{1,6});|[0-9]|<!\[CDATA\[\s*[0-9]\s*\]\]>)\s*)"
+    inner = r"[^<>]*(?<![\w.-])[\w.-]{1,99}:value"
+    patterns = (
+        rf"\s{name}\s*=\s*[\"']{value}(?=[\"'])",
+        rf"<{element}(?:\s[^<>]*)?>(?:\s*<[\w.-]{{1,99}}:value(?:\s[^<>]*)?>)?{value}(?=</)",
+        rf"<{element}\s{inner}\s*=\s*[\"']{value}(?=[\"'])",
+    )
+    found = []
+    for pattern in patterns:
+        for match in re.finditer(pattern, text):
+            found.append((match.start(1), match.end(1), match[1]))
+            if len(found) > _MOST:
+                raise XmpError("orientations")
+    return found
 
 
 def _property(text: str, namespace: str, name: str) -> re.Match[str] | None:
@@ -145,14 +175,19 @@ def _property(text: str, namespace: str, name: str) -> re.Match[str] | None:
 
 
 def _prefixes(text: str, namespace: str) -> list[str]:
+    """The prefixes that stand for a namespace. Raises XmpError if they are too many."""
     declared = re.findall(rf"xmlns:([\w.-]+)\s*=\s*[\"']{re.escape(namespace)}[\"']", text)
-    return list(dict.fromkeys([*declared, _USUAL[namespace]] if namespace in _USUAL else declared))
+    usual = [_USUAL[namespace]] if namespace in _USUAL else []
+    found = list(dict.fromkeys([*declared, *usual]))
+    if len(found) > _MOST or any(len(prefix) > _LONGEST for prefix in found):
+        raise XmpError("prefixes")
+    return found
 
 
 def _without_elements(text: str, name: str) -> str:
     """The text without elements of these names, in one pass over it."""
     kept, at = [], 0
-    for found in re.finditer(rf"<({name})(?=[\s/>])[^>]*>", text):
+    for found in re.finditer(rf"<({name})(?=[\s/>])[^<>]*>", text):
         if found.start() < at:
             continue
         end = found.end()

@@ -7,18 +7,18 @@ import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text, write_atomically
+from vrcodec.errors import VrcodecError, reason
+from vrcodec.files import write_atomically
 from vrcodec.model.config import ModelConfig
 from vrcodec.training.objective import Model, Objective
 from vrcodec.training.optimizers import Optimizer, make_optimizer
-from vrcodec.training.options import TrainingOptions
+from vrcodec.training.options import LoopOptions, Options, TrainingOptions
 
 CHECKPOINT = "checkpoint.pt"
 TRUNK = "trunk.pt"
@@ -51,7 +51,7 @@ class TrainingState(Generic[Model]):
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Generic[Options]):
     """A checkpoint, read and checked as far as that goes without its model.
 
     Attributes:
@@ -61,7 +61,7 @@ class Checkpoint:
 
     path: Path
     config: str
-    options: TrainingOptions
+    options: Options
     sources: dict[str, list[str]]
     step: int
     patches: int
@@ -80,7 +80,7 @@ class Checkpoint:
 
 def new_state(
     objective: Objective[Model],
-    options: TrainingOptions,
+    options: LoopOptions,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> TrainingState[Model]:
@@ -96,7 +96,7 @@ def new_state(
 def _state(
     objective: Objective[Model],
     model: Model,
-    options: TrainingOptions,
+    options: LoopOptions,
     device: torch.device,
     dtype: torch.dtype,
 ) -> TrainingState[Model]:
@@ -115,7 +115,7 @@ def save(
     path: Path,
     state: TrainingState[Model],
     objective: Objective[Model],
-    options: TrainingOptions,
+    options: LoopOptions,
     sources: Mapping[str, list[str]] | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all. Raises VrcodecError, one line."""
@@ -145,11 +145,22 @@ def write_output(path: Path, data: bytes) -> None:
     """Write or replace a file of the run's own folder, never through a link."""
     if path.is_symlink():
         raise VrcodecError(f"{path}: is a link, and would be written through")
-    write_atomically(path, data, overwrite=True)
+    write_atomically(path, data, overwrite=True, below=path.parent)
 
 
-def read(path: Path) -> Checkpoint:
+@overload
+def read(path: Path) -> Checkpoint[TrainingOptions]: ...
+
+
+@overload
+def read(path: Path, kind: type[Options]) -> Checkpoint[Options]: ...
+
+
+def read(path: Path, kind: type[Any] = TrainingOptions) -> Checkpoint[Any]:
     """Read a checkpoint; nothing in it is run, and nothing is taken for granted.
+
+    Args:
+        kind: of the options that it holds: the codec's, or another task's.
 
     Raises:
         VrcodecError: it is missing, of another program, broken, or impossible; one line.
@@ -165,22 +176,22 @@ def read(path: Path) -> Checkpoint:
     except VrcodecError:
         raise
     except OSError as error:
-        raise VrcodecError(f"{path}: {os_error_text(error)}") from error
+        raise VrcodecError(f"{path}: {reason(error)}") from error
     except Exception:  # torch and pickle raise many kinds, with advice that is not ours
         raise VrcodecError(f"{path}: not a checkpoint, or a damaged one") from None
     try:
-        return _checked(path, parts)
+        return _checked(path, parts, kind)
     except VrcodecError as error:
         raise VrcodecError(f"{path}: not a usable checkpoint: {error}") from None
 
 
-def _checked(path: Path, parts: Any) -> Checkpoint:
+def _checked(path: Path, parts: Any, kind: type[Options]) -> Checkpoint[Options]:
     if not isinstance(parts, dict):
         raise VrcodecError("it holds no parts")
-    for name, kind in _KINDS.items():
+    for name, right in _KINDS.items():
         if name not in parts:
             raise VrcodecError(f"{name} is missing")
-        if type(parts[name]) is not kind and not isinstance(parts[name], kind):
+        if type(parts[name]) is not right and not isinstance(parts[name], right):
             raise VrcodecError(f"{name} is of the wrong kind")
     if isinstance(parts["step"], bool) or isinstance(parts["patches"], bool):
         raise VrcodecError("step is of the wrong kind")
@@ -193,7 +204,7 @@ def _checked(path: Path, parts: Any) -> Checkpoint:
     return Checkpoint(
         path,
         parts["config"],
-        _options(parts),
+        _options(parts, kind),
         _sources(parts.get("sources", {})),
         parts["step"],
         parts["patches"],
@@ -218,12 +229,12 @@ _KINDS: dict[str, Any] = {
 }
 
 
-def _options(parts: Mapping[str, Any]) -> TrainingOptions:
+def _options(parts: Mapping[str, Any], kind: type[Options]) -> Options:
     if "options" not in parts:  # as written before checkpoints held them
-        return TrainingOptions(optimizer="muon" if "muon" in parts["optimizer"] else "adamw")
+        return kind(optimizer="muon" if "muon" in parts["optimizer"] else "adamw")
     if not isinstance(parts["options"], dict):
         raise VrcodecError("options are of the wrong kind")
-    return TrainingOptions.from_dict(parts["options"])
+    return kind.from_dict(parts["options"])
 
 
 def _sources(sources: Any) -> dict[str, list[str]]:
@@ -238,9 +249,9 @@ def _sources(sources: Any) -> dict[str, list[str]]:
 
 
 def restore(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint[Any],
     objective: Objective[Model],
-    options: TrainingOptions,
+    options: LoopOptions,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> TrainingState[Model]:
@@ -268,7 +279,7 @@ def restore(
     return state
 
 
-def averaged(checkpoint: Checkpoint, model: Model) -> Model:
+def averaged(checkpoint: Checkpoint[Any], model: Model) -> Model:
     """A model with the averaged weights of a checkpoint. Raises VrcodecError if they do not fit."""
     try:
         _load_network(model, "ema", checkpoint.parts["ema"])

@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.tables import TableSet, concatenate, quantise
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.loading import exported, model_tensors
@@ -51,10 +49,7 @@ class Finished:
 
     def save(self, path: Path) -> str:
         """Write the weights file; returns the id of the weights. Raises VrcodecError."""
-        try:
-            return save_weights(path, self.network.config, self.tensors)
-        except OSError as error:
-            raise VrcodecError(f"{path}: {os_error_text(error)}") from error
+        return save_weights(path, self.network.config, self.tensors)
 
 
 def finish(

@@ -15,8 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text
+from vrcodec.errors import VrcodecError, naming, reason
 
 LOG = "log.csv"
 TENSORBOARD = "tensorboard"
@@ -110,7 +109,7 @@ class Log:
             self._file.write(line.getvalue().encode())
         except OSError as error:
             if not self._complained:
-                self.say(f"{self.path}: {os_error_text(error)}; the run goes on")
+                self.say(f"{self.path}: {reason(error)}; the run goes on")
             self._complained = 1.0
 
 
@@ -126,10 +125,8 @@ def event_writer() -> Callable[[Path], Any]:
 def _append(path: Path) -> io.FileIO:
     """A file to be gone on with, unbuffered; not through a link."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
-    try:
+    with naming(str(path)):
         return io.FileIO(os.open(path, flags, 0o666), "a")
-    except OSError as error:
-        raise VrcodecError(f"{path}: {os_error_text(error)}") from error
 
 
 def _text(name: str, value: float) -> str:

@@ -21,7 +21,7 @@ from vrcodec.training.distributed import World
 from vrcodec.training.fast import FastGradients
 from vrcodec.training.log import Log
 from vrcodec.training.objective import Batch, Model, Objective
-from vrcodec.training.options import TrainingOptions
+from vrcodec.training.options import LoopOptions
 from vrcodec.training.schedule import learning_rate
 
 MAX_BAD_STEPS = 50
@@ -54,7 +54,7 @@ class Budget:
 def train(
     state: TrainingState[Model],
     objective: Objective[Model],
-    options: TrainingOptions,
+    options: LoopOptions,
     run: Path,
     *,
     world: World | None = None,
@@ -109,7 +109,7 @@ class _Loop(Generic[Model]):
         self,
         state: TrainingState[Model],
         objective: Objective[Model],
-        options: TrainingOptions,
+        options: LoopOptions,
         world: World,
         log: Log,
     ) -> None:

@@ -1,7 +1,7 @@
 """Options of a training run, each in one place: default, bounds, help. No torch here.
 
-The command line is generated from `TrainingOptions`, and checkpoints hold one, so that a run goes
-on without being told again what it is.
+`LoopOptions` are those of any task, `TrainingOptions` the codec's. Command lines are generated from
+them, and checkpoints hold one, so that a run goes on without being told again what it is.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from vrcodec.errors import VrcodecError
 from vrcodec.model.precision import PRECISIONS
@@ -18,6 +18,7 @@ LOSSES = ("mse", "ms-ssim", "xyb", "tune")
 PERCEPTUAL = ("xyb", "ms-ssim", "both")
 OPTIMIZERS = ("adamw", "muon")
 DISABLED = math.inf
+Options = TypeVar("Options", bound="LoopOptions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,19 +64,20 @@ class About:
         return "" if fits else f"must be a multiple of {self.multiple}"
 
 
-def _option(default: Any, help: str, **about: Any) -> Any:
+def option(default: Any, help: str, **about: Any) -> Any:
+    """A field with a default, and what is known of it: see `About`."""
     return dataclasses.field(default=default, metadata={"about": About(help, **about)})
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingOptions:
-    """Everything about a run but the pictures, the shape of the model and the device.
+class LoopOptions:
+    """What the loop needs to know of a run, whatever is trained.
 
     Raises:
         VrcodecError: a value is of the wrong kind or out of its bounds.
     """
 
-    max_time: float = _option(
+    max_time: float = option(
         math.inf,
         "Seconds that the run may take: reading pictures, training, measuring and writing, earlier "
         "parts of a resumed run included.",
@@ -84,7 +86,7 @@ class TrainingOptions:
         free=True,
         none="no limit",
     )
-    max_steps: int = _option(
+    max_steps: int = option(
         0,
         "Optimiser steps in all.",
         flag="--steps",
@@ -93,27 +95,20 @@ class TrainingOptions:
         free=True,
         none="no limit",
     )
-    batch: int = _option(8, "Crops a step, over all processes.", least=1, most=65536, free=True)
-    patch: int = _option(
-        128,
-        "Side of the square crops, a multiple of 64.",
-        metavar="SIDE",
-        least=64,
-        most=4096,
-        multiple=64,
-        free=True,
+    batch: int = option(8, "Crops a step, over all processes.", least=1, most=65536, free=True)
+    patch: int = option(
+        128, "Side of the square crops.", metavar="SIDE", least=1, most=4096, free=True
     )
-    final_patch: int = _option(
+    final_patch: int = option(
         0,
-        "Side of the crops while the learning rate falls, a multiple of 64.",
+        "Side of the crops while the learning rate falls.",
         metavar="SIDE",
         least=0,
         most=4096,
-        multiple=64,
         free=True,
         none="as before",
     )
-    final_batch: int = _option(
+    final_batch: int = option(
         0,
         "Crops a step then.",
         metavar="N",
@@ -122,48 +117,13 @@ class TrainingOptions:
         free=True,
         none="as many pixels as before",
     )
-    loss: str = _option(
-        "mse",
-        "Distortion. tune: from squared error to a perceptual loss, by a dial of the model.",
-        choices=LOSSES,
-    )
-    perceptual: str = _option(
-        "xyb",
-        "The other end of --loss tune: xyb, the error maps of SSIMULACRA2; MS-SSIM; or both.",
-        choices=PERCEPTUAL,
-    )
-    only_quality: float = _option(
-        DISABLED,
-        "Train for one quality instead of the whole dial, to compare with.",
-        metavar="Q",
-        least=0,
-        none="the whole dial",
-    )
-    lambda_weight: float = _option(
-        0.5,
-        "Loss (R + lambda D) / lambda^A: 0 favours high rates, 1 low ones.",
-        metavar="A",
-        least=0,
-        most=1,
-    )
-    rescale_fine: float = _option(
-        0.9,
-        "Share of the crops reduced in size where they are coded at quality 1; it is 0.4 at "
-        "quality 0. Pictures stored as JPEG have a floor of noise that a reduction lowers.",
-        metavar="SHARE",
-        least=0,
-        most=1,
-    )
-    reach: float = _option(
-        2.2, "The largest factor of a reduction.", metavar="FACTOR", least=1, most=16
-    )
-    lr: float = _option(
+    lr: float = option(
         1e-3, "Learning rate before the decay.", metavar="RATE", above=0, most=10, free=True
     )
-    optimizer: str = _option(
+    optimizer: str = option(
         "adamw", "Muon updates the matrices, AdamW the rest.", choices=OPTIMIZERS
     )
-    warmup_steps: int = _option(
+    warmup_steps: int = option(
         200,
         "Steps over which the learning rate rises.",
         flag="--warmup",
@@ -171,7 +131,7 @@ class TrainingOptions:
         least=0,
         free=True,
     )
-    decay: float = _option(
+    decay: float = option(
         0.3,
         "Last share of the budget, over which the learning rate falls to 1 %.",
         metavar="SHARE",
@@ -179,49 +139,31 @@ class TrainingOptions:
         most=1,
         free=True,
     )
-    clip: float = _option(1.0, "Largest norm of the gradient.", metavar="NORM", above=0)
-    ema: float = _option(
+    clip: float = option(1.0, "Largest norm of the gradient.", metavar="NORM", above=0)
+    ema: float = option(
         0.999, "Memory of the averaged weights.", metavar="SHARE", least=0, most=0.999999
     )
-    seed: int = _option(0, "Of all that is drawn at random.", least=0, most=2**63 - 1)
-    checkpoint_every: float = _option(
+    seed: int = option(0, "Of all that is drawn at random.", least=0, most=2**63 - 1)
+    checkpoint_every: float = option(
         300.0, "Seconds between checkpoints.", metavar="SECONDS", above=0, free=True
     )
-    log_steps: int = _option(
+    log_steps: int = option(
         50, "Steps after which a row is logged.", metavar="N", least=1, free=True
     )
-    log_every: float = _option(
+    log_every: float = option(
         30.0,
         "Seconds after which a row is logged, if there was none before.",
         metavar="SECONDS",
         above=0,
         free=True,
     )
-    val_pictures: int = _option(
-        24, "Measure on so many pictures of --val, spread evenly.", metavar="N", least=1, free=True
-    )
-    val_crop: int = _option(
-        512,
-        "Measure on the centre of each, so many pixels wide and high; 0: the whole picture.",
-        metavar="SIDE",
-        least=0,
-        free=True,
-    )
-    export_pictures: int = _option(
-        256,
-        "Crops that the probability tables of weights are counted on.",
-        metavar="N",
-        least=1,
-        most=65536,
-        free=True,
-    )
-    precision: str = _option(
+    precision: str = option(
         "auto",
         "What networks compute in. auto: the faster one here, by timing both.",
         choices=PRECISIONS,
         free=True,
     )
-    threads: int = _option(
+    threads: int = option(
         0,
         "Threads of a process on the CPU.",
         metavar="N",
@@ -230,8 +172,8 @@ class TrainingOptions:
         free=True,
         none="what torch chooses",
     )
-    compile: bool = _option(False, "Use torch.compile.", free=True)
-    tensorboard: bool = _option(False, "Log for TensorBoard, too, in RUN/tensorboard.", free=True)
+    compile: bool = option(False, "Use torch.compile.", free=True)
+    tensorboard: bool = option(False, "Log for TensorBoard, too, in RUN/tensorboard.", free=True)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -245,13 +187,6 @@ class TrainingOptions:
             unset = value == field.default and about.none
             if not unset and (refusal := about.refusal(value)):
                 raise VrcodecError(f"{label(field)}: {value!r:.60} {refusal}")
-        if self.one_quality is not None and self.one_quality > 1:
-            raise VrcodecError(f"only-quality: {self.only_quality:g} must be at most 1")
-
-    @property
-    def one_quality(self) -> float | None:
-        """The only quality that is trained for, None for all."""
-        return None if self.only_quality == DISABLED else self.only_quality
 
     def crops(self, annealing: bool, processes: int = 1) -> tuple[int, int]:
         """Crops a step and the side of each; every process gets the same number."""
@@ -266,7 +201,7 @@ class TrainingOptions:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TrainingOptions:
+    def from_dict(cls: type[Options], values: Mapping[str, Any]) -> Options:
         """Inverse of `to_dict`; what is not named has its default.
 
         Raises:
@@ -277,7 +212,7 @@ class TrainingOptions:
             raise VrcodecError(f"there is no training option {unknown[0]!r:.60}")
         return cls(**values)
 
-    def resumed(self, given: Mapping[str, Any]) -> tuple[TrainingOptions, list[str]]:
+    def resumed(self: Options, given: Mapping[str, Any]) -> tuple[Options, list[str]]:
         """The options of a run that goes on, where some were given anew.
 
         Returns:
@@ -296,6 +231,98 @@ class TrainingOptions:
                 raise VrcodecError(f"{label(field)} is {old} in this run, it cannot become {new}")
             lines.append(f"{label(field)}: {_said(field, old)}, from now on {_said(field, new)}")
         return changed, lines
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions(LoopOptions):
+    """Everything about a run of the codec but the pictures, the shape of the model and the device.
+
+    Raises:
+        VrcodecError: a value is of the wrong kind or out of its bounds.
+    """
+
+    patch: int = option(
+        128,
+        "Side of the square crops, a multiple of 64.",
+        metavar="SIDE",
+        least=64,
+        most=4096,
+        multiple=64,
+        free=True,
+    )
+    final_patch: int = option(
+        0,
+        "Side of the crops while the learning rate falls, a multiple of 64.",
+        metavar="SIDE",
+        least=0,
+        most=4096,
+        multiple=64,
+        free=True,
+        none="as before",
+    )
+    loss: str = option(
+        "mse",
+        "Distortion. tune: from squared error to a perceptual loss, by a dial of the model.",
+        choices=LOSSES,
+    )
+    perceptual: str = option(
+        "xyb",
+        "The other end of --loss tune: xyb, the error maps of SSIMULACRA2; MS-SSIM; or both.",
+        choices=PERCEPTUAL,
+    )
+    only_quality: float = option(
+        DISABLED,
+        "Train for one quality instead of the whole dial, to compare with.",
+        metavar="Q",
+        least=0,
+        none="the whole dial",
+    )
+    lambda_weight: float = option(
+        0.5,
+        "Loss (R + lambda D) / lambda^A: 0 favours high rates, 1 low ones.",
+        metavar="A",
+        least=0,
+        most=1,
+    )
+    rescale_fine: float = option(
+        0.9,
+        "Share of the crops reduced in size where they are coded at quality 1; it is 0.4 at "
+        "quality 0. Pictures stored as JPEG have a floor of noise that a reduction lowers.",
+        metavar="SHARE",
+        least=0,
+        most=1,
+    )
+    reach: float = option(
+        2.2, "The largest factor of a reduction.", metavar="FACTOR", least=1, most=16
+    )
+    val_pictures: int = option(
+        24, "Measure on so many pictures of --val, spread evenly.", metavar="N", least=1, free=True
+    )
+    val_crop: int = option(
+        512,
+        "Measure on the centre of each, so many pixels wide and high; 0: the whole picture.",
+        metavar="SIDE",
+        least=0,
+        free=True,
+    )
+    export_pictures: int = option(
+        256,
+        "Crops that the probability tables of weights are counted on.",
+        metavar="N",
+        least=1,
+        most=65536,
+        free=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.one_quality is not None and self.one_quality > 1:
+            raise VrcodecError(f"only-quality: {self.only_quality:g} must be at most 1")
+
+    @property
+    def one_quality(self) -> float | None:
+        """The only quality that is trained for, None for all."""
+        return None if self.only_quality == DISABLED else self.only_quality
 
 
 _KINDS = {int: "whole number", float: "number", str: "text", bool: "yes or no"}

@@ -108,10 +108,7 @@ class RateDistortion:
         """The loss, and the means of bits per pixel and PSNR (dB)."""
         x, positions = batch
         x = x.contiguous(memory_format=torch.channels_last)
-        lam, *others = (
-            dial.low * (dial.high / dial.low) ** positions[:, k]
-            for k, dial in enumerate(self.dials)
-        )
+        lam, *others = self.dials.coefficients(positions.unbind(1))
         out = model(x, positions)
         with torch.autocast(x.device.type, enabled=False):
             x_hat = out.x_hat.float()

@@ -18,18 +18,17 @@ import torch
 from numpy.typing import NDArray
 
 from vrcodec.errors import VrcodecError
-from vrcodec.files import os_error_text
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
 from vrcodec.model.precision import fastest_dtype
 from vrcodec.model.weights_file import load_weights
 from vrcodec.training import checkpoints
-from vrcodec.training.checkpoints import CHECKPOINT, TRUNK, Checkpoint, TrainingState, write_output
+from vrcodec.training.checkpoints import TRUNK, Checkpoint, TrainingState, write_output
 from vrcodec.training.data import PictureStore
 from vrcodec.training.distributed import World
+from vrcodec.training.folder import choose, open_run
 from vrcodec.training.growing import grown
-from vrcodec.training.log import event_writer
 from vrcodec.training.loop import Budget, train
 from vrcodec.training.losses import TUNE_RANGE
 from vrcodec.training.options import TrainingOptions
@@ -81,8 +80,8 @@ def run_training(
             the run's, diverged training, or something that cannot be written.
     """
     started = time.monotonic()
-    found = _open_run(run, resume)
-    chosen, lines = _choose(found, options)
+    found = open_run(run, resume, TrainingOptions)
+    chosen, lines = choose(found, options, TrainingOptions)
     sources = _sources(found, folders, val)
     world = World.join(device or torch.device("cpu"))
     job = _Run(run, chosen, world, sources, visible and world.first)
@@ -105,40 +104,8 @@ def run_training(
     return finished
 
 
-def _open_run(run: Path, resume: bool) -> Checkpoint | None:
-    """The run's checkpoint, if it is to go on; a folder for it, if it is to begin."""
-    path = run / CHECKPOINT
-    if resume:
-        return checkpoints.read(path)
-    if path.exists():
-        raise VrcodecError(f"{run}: holds a run already (resume it, or name another folder)")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = "not a folder" if isinstance(error, FileExistsError) else os_error_text(error)
-        raise VrcodecError(f"{run}: {what}") from error
-    return None
-
-
-def _choose(
-    found: Checkpoint | None, options: Mapping[str, Any]
-) -> tuple[TrainingOptions, list[str]]:
-    """The options of a run, and what to say of them; threads are set, TensorBoard is looked for."""
-    known = {field.name for field in dataclasses.fields(TrainingOptions)}
-    if unknown := sorted(set(options) - known):
-        raise VrcodecError(f"there is no training option {unknown[0]!r:.60}")
-    chosen, lines = found.options.resumed(options) if found else (TrainingOptions(**options), [])
-    if math.isinf(chosen.max_time) and not chosen.max_steps:
-        raise VrcodecError("a run needs an end: a time, or a number of steps")
-    if chosen.tensorboard:
-        event_writer()
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    return chosen, lines
-
-
 def _sources(
-    found: Checkpoint | None, folders: Sequence[Path], val: Path | None
+    found: Checkpoint[TrainingOptions] | None, folders: Sequence[Path], val: Path | None
 ) -> dict[str, list[str]]:
     sources = dict(found.sources) if found else {}
     for use, paths in (("pictures", list(folders)), ("val", [val] if val else [])):
@@ -167,7 +134,7 @@ class _Run:
 
     def begin(
         self,
-        found: Checkpoint | None,
+        found: Checkpoint[TrainingOptions] | None,
         config: ModelConfig | None,
         init: Path | None,
         make: MakeModel,

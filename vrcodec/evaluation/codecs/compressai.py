@@ -29,9 +29,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import VrcodecError, reason
 from vrcodec.evaluation.torchvision_shim import ensure_torchvision_operators
-from vrcodec.files import os_error_text
 
 _QUALITIES = {
     "bmshj2018-factorized": 8,
@@ -196,8 +195,7 @@ def pretrained(name: str, quality: int) -> nn.Module:
         network = architecture.from_state_dict(load_state_dict(state))
     except Exception as error:
         # What a broken file does is anything: unpickling, missing keys, shapes.
-        reason = " ".join(str(error).split())[:80]
-        raise VrcodecError(f"{file}: holds no weights of {name}: {reason}") from error
+        raise VrcodecError(f"{file}: holds no weights of {name}: {reason(error)[:80]}") from error
     network.update()
     ready: nn.Module = network.eval()
     return ready
@@ -306,8 +304,7 @@ def _compressai() -> Any:
         missing = (error.name or "compressai").partition(".")[0]
         raise VrcodecError(f"{missing} is not installed: pip install 'vrcodec[eval]'") from error
     except (ImportError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise VrcodecError(f"compressai cannot be imported here: {reason}") from error
+        raise VrcodecError(f"compressai cannot be imported here: {reason(error)}") from error
 
 
 def _weights_file(name: str, quality: int) -> Path:
@@ -327,10 +324,10 @@ def _weights_file(name: str, quality: int) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), digest, progress=False)
     except (OSError, RuntimeError) as error:
-        reason = os_error_text(error) if isinstance(error, OSError) else str(error)
-        reason = " ".join(str(getattr(error, "reason", reason)).split())
+        inner = getattr(error, "reason", error)  # of urllib: an exception, or text
+        why = reason(inner) if isinstance(inner, Exception) else str(inner)
         raise VrcodecError(
-            f"{name}:{quality}: its weights cannot be had ({reason}); put {url} into {file.parent}"
+            f"{name}:{quality}: its weights cannot be had ({why}); put {url} into {file.parent}"
         ) from error
     finally:
         socket.setdefaulttimeout(before)
