@@ -27,7 +27,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(CHECKOUT / name, tree)
     shutil.copytree(CHECKOUT / "vrcodec", tree / "vrcodec")
-    (tree / "weights").mkdir()
+    shutil.copytree(CHECKOUT / "weights" / "styles", tree / "weights" / "styles")
     (tree / "weights" / "release.safetensors").write_bytes(WEIGHTS)
     (tree / "weights" / "release.qualities.json").write_bytes(QUALITIES)
     (tree / "weights" / "README.md").write_text("card")
@@ -99,7 +99,11 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
 def test_sdist_holds_the_released_weights_only(packages: Path) -> None:
     (path,) = packages.glob("dist/vrcodec-*.tar.gz")
     with tarfile.open(path) as archive:
-        weights = {Path(name).name for name in archive.getnames() if "/weights/" in name}
+        weights = {
+            Path(name).name
+            for name in archive.getnames()
+            if "/weights/" in name and "/styles" not in name
+        }
     assert weights == {"release.qualities.json", "release.safetensors", "README.md"}
 
 
