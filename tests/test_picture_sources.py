@@ -256,3 +256,45 @@ def test_what_pillow_writes_is_what_others_read(format: str, mode: str) -> None:
     assert near(pixels[shown], np.broadcast_to(colours, pixels.shape)[shown], within)
     if alpha is not None and theirs.shape[2] in {2, 4}:
         assert near(alpha, theirs[..., -1])
+
+
+# Orientation
+
+
+def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """What EXIF 2.32 says of the eight orientations: where row 0 and column 0 are on the screen."""
+    pixels = pixels.swapaxes(0, 1) if orientation >= 5 else pixels
+    rows = -1 if orientation in {3, 4, 7, 8} else 1
+    columns = -1 if orientation in {2, 3, 6, 7} else 1
+    return pixels[::rows, ::columns]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+def test_orientation_turns_every_mode_of_every_format(
+    name: str, mode: str, orientation: int
+) -> None:
+    colours = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [250, 250, 20]], np.uint8)
+    quarters = np.repeat(np.repeat(colours.reshape(2, 2, 3), 16, axis=0), 24, axis=1)
+    image = Image.fromarray(quarters)
+    if mode.endswith("A"):
+        image.putalpha(Image.fromarray(quarters[..., 0]))
+    image = image.convert("L").convert("I;16") if mode == "I;16" else image.convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image) * np.uint16(257))
+    plain, buffer = io.BytesIO(), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if name == "WEBP" else {"quality": 95} if name == "AVIF" else {}
+    try:
+        image.save(plain, name, **options)
+        image.save(buffer, name, exif=exif, **options)
+    except (OSError, KeyError):
+        pytest.skip(f"Pillow does not write {mode} as {name}")
+    pixels, alpha, grey = read(plain.getvalue())
+    found = read(buffer.getvalue())
+    assert near(found[0], turned(pixels, orientation), 0) and found[2] == grey
+    assert (found[1] is None) == (alpha is None)
+    if alpha is not None and found[1] is not None:
+        assert near(found[1], turned(alpha, orientation), 0)
