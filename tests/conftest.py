@@ -157,6 +157,36 @@ def job() -> Encoding:
     return Encoding(EncodeSettings((("quality", 0.5),)))
 
 
+@pytest.fixture(scope="session")
+def weights_of_two_dials(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """Weights, not trained, that obey "tune" beside the quality."""
+    import torch
+
+    from vrcodec.conditional.dials import Dial, Dials
+    from vrcodec.model.config import ModelConfig
+    from vrcodec.model.initialisation import initialise
+    from vrcodec.model.network import CompressionModel
+    from vrcodec.training.data import Augmentation, CropSampler, PictureStore
+    from vrcodec.training.export import export
+
+    torch.manual_seed(1)
+    dials = Dials((Dial("quality", 0.0006, 0.5), Dial("tune", 0.01, 1.0, default=0.25)))
+    config = ModelConfig(
+        dials, 8, 8, (1, 1), (1, 1), core=8, hyper=8, hyper_width=8, context_width=8, film_width=8
+    )
+    store = PictureStore([pictures], 64, torch.device("cpu"))
+    sampler = CropSampler(store, Augmentation(rescale=0), 1)
+    model = CompressionModel(config)
+    initialise(model, sampler.batch(8, 64))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("film.weight", "head.weight")):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    path = tmp_path_factory.mktemp("two") / "two.safetensors"
+    export(model, sampler, path, pictures=8, size=64)
+    return path
+
+
 EVAL_OPTIONS = (
     "--weights",
     str(GOLDEN / "tiny.safetensors"),

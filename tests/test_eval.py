@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import EVAL_OPTIONS, RunVrcodec
 from PIL import Image
 
 from vrcodec import Codec
-from vrcodec.conditional.dials import Dial, Dials
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation import anchors, bjontegaard, codecs
 from vrcodec.evaluation.codecs.pillow import CODECS
@@ -26,12 +24,7 @@ from vrcodec.evaluation.metrics import METRICS, Metric
 from vrcodec.evaluation.notebook import Notebook
 from vrcodec.evaluation.rate_distortion import mean_curve, measure
 from vrcodec.evaluation.work import Setup, Task
-from vrcodec.model.config import ModelConfig
-from vrcodec.model.initialisation import initialise
-from vrcodec.model.network import CompressionModel
 from vrcodec.pictures.metrics import ms_ssim, psnr, ssimulacra2
-from vrcodec.training.data import Augmentation, CropSampler, PictureStore
-from vrcodec.training.export import export
 
 
 def rows_of(report: Path) -> list[dict[str, str]]:
@@ -330,27 +323,6 @@ def test_ssimulacra2_ranks_distortions(pictures: Path) -> None:
     assert scores == sorted(scores) and scores[0] < 40 and scores[2] > 75
     assert ssimulacra2(source, source) == pytest.approx(100)
     assert ssimulacra2(source[:7], source[:7]) is None
-
-
-@pytest.fixture(scope="module")
-def weights_of_two_dials(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
-    """Weights, not trained, that obey "tune" beside the quality."""
-    torch.manual_seed(1)
-    dials = Dials((Dial("quality", 0.0006, 0.5), Dial("tune", 0.01, 1.0, default=0.25)))
-    config = ModelConfig(
-        dials, 8, 8, (1, 1), (1, 1), core=8, hyper=8, hyper_width=8, context_width=8, film_width=8
-    )
-    store = PictureStore([pictures], 64, torch.device("cpu"))
-    sampler = CropSampler(store, Augmentation(rescale=0), 1)
-    model = CompressionModel(config)
-    initialise(model, sampler.batch(8, 64))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith(("film.weight", "head.weight")):
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    path = tmp_path_factory.mktemp("two") / "two.safetensors"
-    export(model, sampler, path, pictures=8, size=64)
-    return path
 
 
 def test_any_dial_of_the_weights(

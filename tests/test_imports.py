@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vrcodec.datasets": {*GROUND, *BELOW_EVALUATION},
     "vrcodec.batch": {*GROUND, *BELOW_CODEC, "vrcodec.codec"},
     "vrcodec.evaluation": {*GROUND, *BELOW_EVALUATION},
+    "vrcodec.explore": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation"},
     "vrcodec.training": {*GROUND, "vrcodec.model", "vrcodec.conditional", "vrcodec.bitstream"},
     "vrcodec.training.data": {*GROUND, "vrcodec.pictures"},
     "vrcodec.training.run": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation"},
@@ -44,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vrcodec.stylize": {*GROUND, "vrcodec.conditional", "vrcodec.pictures", "vrcodec.training"}
     | {"vrcodec.model.tensors_file"},
     "vrcodec.cli": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation", "vrcodec.training"}
-    | {"vrcodec.selftest", "vrcodec.stylize"},
+    | {"vrcodec.explore", "vrcodec.selftest", "vrcodec.stylize"},
     "vrcodec.__main__": {"vrcodec.cli"},
     "vrcodec": {*GROUND, *BELOW_CODEC, "vrcodec.codec", "vrcodec.pillow"},
 }
@@ -75,6 +76,7 @@ LIBRARIES: dict[str, set[str]] = {
         *("numpy", "torch", "PIL", "tqdm", "click", "scipy", "pytorch_msssim", "ssimulacra2"),
         *("compressai", "torchvision", "matplotlib", "jinja2", "pillow_heif", "pillow_jxl"),
     },
+    "vrcodec.explore": {"numpy", "PIL", "starlette", "uvicorn"},
     "vrcodec.beta_vae": {"torch"},
     "vrcodec.stylize": {"numpy", "torch", "PIL", "safetensors"},
     "vrcodec.stylize.config": set(),
@@ -276,6 +278,7 @@ def test_training_needs_few_packages() -> None:
 @pytest.mark.slow
 def test_everything_but_evaluation_needs_no_extras() -> None:
     optional = {"compressai", "torchvision", "scipy", "pandas", "matplotlib", "jinja2", "ray"}
+    optional |= {"starlette", "uvicorn"}
     import_without(
         optional
         | {"ssimulacra2", "pillow_heif", "pillow_jxl"}

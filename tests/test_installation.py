@@ -53,7 +53,9 @@ def test_a_plain_installation_is_small() -> None:
 
 def test_every_extra_is_known_by_its_modules() -> None:
     extras = declared("[project.optional-dependencies]\n")
-    known = {name: extra for extra in ("eval", "ray", "stylize") for name in extras[extra]}
+    known = {
+        name: extra for extra in ("eval", "explore", "ray", "stylize") for name in extras[extra]
+    }
     assert known == EXTRAS
 
 
@@ -72,6 +74,7 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
     [
         ("eval {pictures} -o {out}/report", "matplotlib is not installed: .*vrcodec[eval]"),
         ("eval {pictures} --compare webp", "scipy is not installed: .*vrcodec[eval]"),
+        ("explore {pictures}", "starlette is not installed: .*vrcodec[explore]"),
         ("encode {pictures} -o {out} --engine ray", "pip install 'vrcodec[ray]'"),
     ],
 )

@@ -27,7 +27,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(CHECKOUT / name, tree)
     shutil.copytree(CHECKOUT / "vrcodec", tree / "vrcodec")
-    (tree / "weights").mkdir()
+    shutil.copytree(CHECKOUT / "weights" / "styles", tree / "weights" / "styles")
     (tree / "weights" / "release.safetensors").write_bytes(WEIGHTS)
     (tree / "weights" / "release.qualities.json").write_bytes(QUALITIES)
     (tree / "weights" / "README.md").write_text("card")
@@ -74,13 +74,15 @@ def test_wheel_holds_the_golden_files(wheel: zipfile.ZipFile) -> None:
         assert wheel.read(f"vrcodec/data/golden/{path.name}") == path.read_bytes()
 
 
-def test_wheel_holds_what_reports_are_made_of(wheel: zipfile.ZipFile) -> None:
+def test_wheel_holds_what_pages_are_made_of(wheel: zipfile.ZipFile) -> None:
     for folder, name in (
         (CHECKOUT / "vrcodec" / "evaluation" / "page", "evaluation/page"),
+        (CHECKOUT / "vrcodec" / "explore" / "page", "explore/page"),
+        (CHECKOUT / "vrcodec" / "frontend", "frontend"),
         (CHECKOUT / "vrcodec" / "data" / "anchors", "data/anchors"),
     ):
         paths = [path for path in folder.iterdir() if path.is_file()]
-        assert len(paths) >= 3
+        assert len(paths) >= 2
         for path in paths:
             inside = f"vrcodec/{name}/{path.name}"
             assert wheel.read(inside) == path.read_bytes()
@@ -97,7 +99,11 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
 def test_sdist_holds_the_released_weights_only(packages: Path) -> None:
     (path,) = packages.glob("dist/vrcodec-*.tar.gz")
     with tarfile.open(path) as archive:
-        weights = {Path(name).name for name in archive.getnames() if "/weights/" in name}
+        weights = {
+            Path(name).name
+            for name in archive.getnames()
+            if "/weights/" in name and "/styles" not in name
+        }
     assert weights == {"release.qualities.json", "release.safetensors", "README.md"}
 
 

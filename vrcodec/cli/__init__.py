@@ -28,6 +28,10 @@ COMMANDS = {
         "vrcodec.cli.selftest:selftest",
         "Check that this machine decodes as every other.",
     ),
+    "explore": (
+        "vrcodec.cli.explore:explore",
+        "Open a page with the model's dials as sliders.",
+    ),
     "eval": ("vrcodec.cli.eval:evaluate", "Measure rate and distortion on a folder of pictures."),
     "bench": ("vrcodec.cli.bench:bench", "Measure speed by stage, beside other codecs."),
     "integrate": (

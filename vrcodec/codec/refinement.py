@@ -31,6 +31,7 @@ from torch import Tensor
 
 from vrcodec.bitstream.tables import TableSet
 from vrcodec.codec.networks import At, Search
+from vrcodec.codec.stages import REFINEMENT, stage
 from vrcodec.conditional.film import Condition
 from vrcodec.model.linear_basis import PIXEL_GAIN
 from vrcodec.model.network import CompressionModel
@@ -121,7 +122,7 @@ def refine(
             high_cost = costs(low + 1, tables) + half * (low + 1 - exact).square()
             return torch.where(part.free, low + (high_cost < low_cost), nearest)
 
-        with torch.no_grad():
+        with stage(REFINEMENT), torch.no_grad():
             y_hat, _, symbols = model.passes(features, condition, decide)
             bits = costs(symbols, part.indexes).sum()
         with torch.enable_grad():

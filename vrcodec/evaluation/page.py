@@ -109,7 +109,12 @@ def _template() -> Any:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("vrcodec.evaluation", "page"),
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader("vrcodec.evaluation", "page"),
+                jinja2.PackageLoader("vrcodec", "frontend"),
+            ]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

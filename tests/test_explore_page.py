@@ -1,0 +1,365 @@
+"""The page of `vrcodec explore` in a browser: headless Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from conftest import GOLDEN, TESTS, picture
+from PIL import Image
+
+import vrcodec
+from vrcodec import Codec
+
+pytest.importorskip("starlette", reason="starlette is not installed")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+needs_browser = pytest.mark.skipif(
+    not CHROMIUM, reason="the page is NOT tested in a browser: chromium is not installed"
+)
+pytestmark = pytest.mark.slow
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-quic"]
+TINY = GOLDEN / "tiny.safetensors"
+MACAW = TESTS / "pictures" / "macaw.png"
+EXACT = "the file, exactly"
+WAIT = 60_000
+expect = sync_api.expect
+
+
+@contextlib.contextmanager
+def serving(environment: dict[str, str], *arguments: str | Path) -> Iterator[tuple[str, object]]:
+    """The command's process, and the address that it prints."""
+    command = [sys.executable, "-m", "vrcodec", "explore", "--no-browser", "--device", "cpu"]
+    process = subprocess.Popen(
+        [*command, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process.stdout.readline().strip(), process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def address(vrcodec_environment: dict[str, str]) -> Iterator[str]:
+    """A server with the tiny model, and a limit of 200 000 pixels."""
+    options = ("--weights", TINY, "--max-pixels", "200000")
+    with serving(vrcodec_environment, *options) as (address, process):
+        yield address
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert "Traceback" not in errors
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def looking(browser: sync_api.Browser, address: str) -> Iterator[sync_api.Page]:
+    """A tab, which has to be silent and to ask for nothing from elsewhere."""
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(WAIT)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((address, f"blob:{address.rpartition('/')[0][:17]}"))
+            else complaints.append(request.url)
+        ),
+    )
+    page.goto(address)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def page(browser: sync_api.Browser, address: str) -> Iterator[sync_api.Page]:
+    with looking(browser, address) as page:
+        yield page
+
+
+def part(page: sync_api.Page, name: str) -> sync_api.Locator:
+    return page.locator(f"[data-part={name}]").first
+
+
+def upload(page: sync_api.Page, path: Path, state: str = EXACT) -> None:
+    part(page, "file").set_input_files(path)
+    expect(part(page, "state")).to_have_text(state, timeout=WAIT)
+
+
+def fact(page: sync_api.Page, title: str) -> float:
+    cell = part(page, "facts").locator("div").filter(has_text=title).locator("dd")
+    return float(cell.inner_text().split()[0].replace(",", ""))
+
+
+def slide(page: sync_api.Page, name: str, key: str) -> None:
+    page.get_by_label(name, exact=True).focus()
+    page.keyboard.press(key)
+
+
+def settled(page: sync_api.Page) -> None:
+    expect(part(page, "state")).to_have_text("preview", timeout=WAIT)
+    expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+
+
+PIXELS = """image => {
+  const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  return [...context.getImageData(0, 0, canvas.width, canvas.height).data];
+}"""
+
+
+def pixels(page: sync_api.Page, side: str, size: tuple[int, int]) -> np.ndarray:
+    """What one side of the split view shows, uint8 (H, W, 3)."""
+    samples = np.array(page.locator(f"img.{side}").evaluate(PIXELS), dtype=np.uint8)
+    return samples.reshape(size[1], size[0], 4)[..., :3]
+
+
+@needs_browser
+def test_a_picture_is_opened_and_its_file_taken_home(page: sync_api.Page, tmp_path: Path) -> None:
+    upload(page, MACAW)
+    with page.expect_download() as download:
+        page.get_by_text("Save .vrc").click()
+    data = Path(download.value.path()).read_bytes()
+    assert download.value.suggested_filename == "macaw.vrc"
+    assert data == Codec(TINY, "cpu").encode(MACAW, 0.5)
+    assert fact(page, "File size") == len(data)
+    with page.expect_download() as download:
+        page.get_by_text("Save as PNG").click()
+    shown = np.asarray(vrcodec.decode(data, weights=TINY))
+    assert (np.asarray(Image.open(download.value.path())) == shown).all()
+    sent = tmp_path / "sent.vrc"
+    sent.write_bytes(data)
+    upload(page, sent, "the file that was opened")
+    assert fact(page, "File size") == len(data)
+    assert "a .vrc file" in part(page, "notes").inner_text()
+
+
+@needs_browser
+def test_every_dial_moves(
+    browser: sync_api.Browser, vrcodec_environment: dict[str, str], weights_of_two_dials: Path
+) -> None:
+    """The picture and all figures follow the newest position, by keyboard and by mouse."""
+    codec, image = Codec(weights_of_two_dials, "cpu"), MACAW
+    options = ("--weights", weights_of_two_dials, MACAW)
+    with (
+        serving(vrcodec_environment, *options) as (address, _),
+        looking(browser, address) as page,
+    ):
+        expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+        dials = page.locator("[data-dial]")
+        assert [dial.get_attribute("data-dial") for dial in dials.all()] == ["quality", "tune"]
+        assert fact(page, "File size") == len(codec.encode(image, 0.5))
+        before = pixels(page, "left", (256, 192))
+        for name, key, positions in (
+            ("quality", "End", {"quality": 1.0}),
+            ("tune", "Home", {"quality": 1.0, "tune": 0.0}),
+        ):
+            slide(page, name, key)
+            settled(page)
+            data = codec.encode(image, dials=positions)
+            assert fact(page, "File size") == len(data)
+            assert (pixels(page, "left", (256, 192)) == np.asarray(codec.decode(data))).all()
+            assert (pixels(page, "left", (256, 192)) != before).any()
+        box = dials.first.bounding_box()
+        for place in (0.2, 0.4, 0.6, 0.8):
+            page.mouse.click(box["x"] + place * box["width"], box["y"] + box["height"] / 2)
+        settled(page)
+        position = float(dials.first.input_value())
+        assert position == pytest.approx(0.8, abs=0.02)
+        data = codec.encode(image, dials={"quality": position, "tune": 0.0})
+        assert fact(page, "File size") == len(data)
+
+
+@needs_browser
+def test_another_codec_at_the_same_size(page: sync_api.Page) -> None:
+    upload(page, MACAW)
+    page.get_by_role("button", name="JPEG", exact=True).click()
+    rows = part(page, "rows").locator("tr")
+    expect(rows).to_have_count(2)
+    expect(part(page, "progress")).to_be_hidden()
+    ours, theirs = (row.inner_text().split("\t") for row in rows.all())
+    assert (ours[0], theirs[0]) == ("vrcodec", "JPEG")
+    sizes = [float(row[1].split()[0].replace(",", "")) for row in (ours, theirs)]
+    assert 0.8 * sizes[0] < sizes[1] <= 1.011 * sizes[0]
+    assert page.locator(".tag.right").inner_text().startswith("JPEG, its quality ")
+    page.keyboard.press("f")
+    page.get_by_label("Beside it").select_option("bits")
+    expect(part(page, "legend")).to_contain_text("by the entropy model")
+
+
+@needs_browser
+def test_a_size_an_effort_and_the_curve(page: sync_api.Page) -> None:
+    upload(page, MACAW)
+    part(page, "value").fill("3000")
+    page.get_by_role("button", name="Find").click()
+    expect(part(page, "state")).to_have_text("coding…")
+    expect(part(page, "state")).to_have_text(EXACT)
+    assert 2700 < fact(page, "File size") <= 3000
+    found = page.get_by_label("quality", exact=True).input_value()
+    assert found != "0.5"
+    page.get_by_role("button", name="Draw").click()
+    expect(page.locator("circle.dot")).to_have_count(9)
+    expect(page.locator("circle.here")).to_have_count(1)
+    expect(part(page, "progress")).to_be_hidden()
+    part(page, "level").select_option("1")
+    page.get_by_role("button", name="Try it").click()
+    expect(part(page, "bought")).to_contain_text("Effort 1: ")
+    part(page, "level").select_option("9")
+    page.get_by_role("button", name="Try it").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(part(page, "progress")).to_be_hidden()
+    part(page, "value").fill("3")
+    page.get_by_role("button", name="Find").click()
+    expect(part(page, "message")).to_contain_text("cannot be reached")
+
+
+@needs_browser
+def test_what_is_no_picture_is_said(page: sync_api.Page, tmp_path: Path) -> None:
+    upload(page, MACAW)
+    for name, data, words in (
+        ("<b>x</b>.txt", b"no picture", "<b>x</b>.txt: "),
+        ("x.vrc", b"VRC" + bytes(30), "x.vrc: "),
+    ):
+        path = tmp_path / name.replace("/", "_")
+        path.write_bytes(data)
+        part(page, "file").set_input_files(path)
+        expect(part(page, "message")).to_contain_text(words.replace("/", "_"))
+        assert part(page, "message").locator("b").count() == 0
+    large = tmp_path / "large.png"
+    Image.new("L", (1000, 1000)).save(large)
+    part(page, "file").set_input_files(large)
+    expect(part(page, "message")).to_contain_text("200,000 pixels")
+    slide(page, "quality", "Home")
+    settled(page)
+    expect(part(page, "message")).to_be_hidden()
+
+
+@needs_browser
+def test_two_tabs_at_once(browser: sync_api.Browser, address: str, tmp_path: Path) -> None:
+    codec, paths = Codec(TINY, "cpu"), [tmp_path / f"{i}.png" for i in range(2)]
+    for i, path in enumerate(paths):
+        picture(i, 120, 90).save(path)
+    with looking(browser, address) as first, looking(browser, address) as second:
+        for page, path in ((first, paths[0]), (second, paths[1])):
+            part(page, "file").set_input_files(path)
+        for page in (first, second):
+            expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+        slide(first, "quality", "End")
+        slide(second, "quality", "Home")
+        for page, path, quality in ((first, paths[0], 1), (second, paths[1], 0)):
+            tag = page.locator(".tag.left")
+            expect(tag).to_have_text(f"quality {quality:.2f}")
+            expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+            wanted = codec.decode(codec.encode(path, quality))
+            assert (pixels(page, "left", (120, 90)) == np.asarray(wanted)).all()
+
+
+@needs_browser
+def test_a_page_without_its_server_says_so(
+    browser: sync_api.Browser, vrcodec_environment: dict[str, str]
+) -> None:
+    with (
+        serving(vrcodec_environment, "--weights", TINY, MACAW) as (address, process),
+        looking(browser, address) as page,
+    ):
+        expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+        page.reload()  # what was open is open again
+        expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+        process.terminate()
+        process.wait(30)
+        slide(page, "quality", "Home")
+        expect(part(page, "message")).to_contain_text("No answer from vrcodec")
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_in_both_colours(page: sync_api.Page, width: int, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    upload(page, MACAW)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    light = [sum(map(int, text[4:-1].split(","))) for text in (ink, paper)]
+    assert abs(light[0] - light[1]) > 450 and (light[0] > light[1]) is (scheme == "dark")
+
+
+def test_broken_connections_hurt_nobody(address: str) -> None:
+    """Half an upload, half a question, work that nobody waits for: the next one is answered."""
+    parts = urlsplit(address)
+    place = parts.hostname, parts.port
+    own = f"Host: {parts.netloc}\r\n"
+
+    def ask(method: str, path: str, body: bytes = b"") -> bytes:
+        connection = http.client.HTTPConnection(*place, timeout=60)
+        connection.request(method, parts.path + path, body)
+        answer = connection.getresponse().read()
+        connection.close()
+        return answer
+
+    known = ask("POST", "pictures?name=a.png", MACAW.read_bytes()).decode()
+    picture_id = known.split('"id":"')[1].split('"')[0]
+    question = b'{"effort": 9}'
+    for start, body in (
+        (f"POST {parts.path}pictures HTTP/1.1\r\n{own}Content-Length: 90000\r\n\r\n", bytes(1000)),
+        (f"POST {parts.path}pictures/{picture_id}/code HTTP/1.1\r\n{own}"
+         f"Content-Length: {len(question)}\r\n\r\n", question),
+        (f"GET {parts.path}mod", b""),
+        ("\0\xff nothing like HTTP\r\n\r\n", b""),
+    ):  # fmt: skip
+        with socket.create_connection(place, timeout=60) as connection:
+            connection.sendall(start.encode("latin-1") + body)
+    assert b'"bytes"' in ask("POST", f"pictures/{picture_id}/code", b'{"dials": {"quality": 0.1}}')
+    assert b'"weights"' in ask("GET", "model")
+
+
+def test_it_listens_on_this_machine_alone(address: str) -> None:
+    parts = urlsplit(address)
+    assert parts.hostname == "127.0.0.1" and len(parts.path) > 20
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=60)
+    connection.request("GET", f"{parts.path}model", headers={"Host": "rebound.example"})
+    assert connection.getresponse().status == 421
+    connection.close()
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.2", parts.port), timeout=5)
+
+
+def test_what_cannot_begin_is_one_line(vrcodec_environment: dict[str, str], address: str) -> None:
+    port = urlsplit(address).port
+    for arguments, words in (
+        (("missing.png",), "missing.png: no such file"),
+        (("--port", port), f"127.0.0.1:{port}: address already in use"),
+    ):
+        with serving(vrcodec_environment, "--weights", TINY, *arguments) as (_, process):
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == 1
+            assert words in errors and len(errors.splitlines()) == 1

@@ -1,0 +1,66 @@
+"""`vrcodec explore`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from vrcodec import extras
+from vrcodec.cli import common
+from vrcodec.errors import naming
+from vrcodec.files import read_bytes
+
+PACKAGES = ("starlette", "uvicorn")
+
+
+@click.command()
+@click.argument("images", metavar="[IMG]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Listen on this port (default: any that is free).",
+)
+@click.option("--no-browser", is_flag=True, help="Only print the page's address.")
+@common.device_option
+@common.weights_option
+@click.option(
+    "--max-pixels",
+    metavar="N",
+    type=click.IntRange(1, 1 << 60),
+    help="Refuse pictures with more pixels than this (default: 16 million).",
+)
+def explore(
+    images: tuple[Path, ...],
+    port: int,
+    no_browser: bool,
+    device: str,
+    weights: Path | None,
+    max_pixels: int | None,
+) -> None:
+    """Open a page on this machine with the model's dials as sliders.
+
+    IMG are pictures or .vrc files to begin with; others can be dropped on the page. Nobody else
+    can reach it, and nothing leaves this machine. Ctrl-C ends it.
+    """
+    extras.require(*PACKAGES)
+    from vrcodec.codec.codec import Codec
+    from vrcodec.explore.run import listen, serve
+    from vrcodec.explore.server import MAX_PIXELS, Desk
+
+    desk = Desk(Codec(weights, device, max_pixels or MAX_PIXELS))
+    for path in images:
+        with naming(str(path)):
+            desk.first.append(desk.add(read_bytes(path), path.name))
+
+    def ready(address: str) -> None:
+        common.say(f"{address}\nCtrl-C ends it.")
+        if not no_browser:
+            import webbrowser
+
+            webbrowser.open(address)
+
+    with listen(port) as listener:
+        serve(desk, listener, ready)
