@@ -496,7 +496,7 @@ def test_deadly_pictures_fail_alone(tmp_path: Path, settings: RunSettings, job: 
     failed = {name: row.error for name, row in rows.items() if row.error}
     assert failed == {
         "1 deadly": f"{source}/1 deadly.png: its worker process died (out of memory?)",
-        "3 strange": f"{source}/3 strange.png: RuntimeError: two lines",
+        "3 strange": f"{source}/3 strange.png: RuntimeError: two",
     }
     assert len(rows) == 5
     assert sorted(tree(out)) == ["0 a.vrc", "2 b.vrc", "4 c.vrc"]
