@@ -159,6 +159,7 @@ def test_a_coded_file_is_not_coded_again(coded: bytes, tiny_weights: Path, tmp_p
     assert vrcodec.info(vrcodec.encode(shown, 0.1, weights=tiny_weights))["bytes"] < len(coded)
 
 
+@pytest.mark.slow
 def test_every_setting_is_a_keyword(tiny_weights: Path) -> None:
     limit = Target(Measure.SIZE, 900)
     data = vrcodec.encode(
@@ -290,6 +291,7 @@ def test_only_public_names_are_shown() -> None:
         vrcodec.nonsense  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_model_takes_a_quality_as_such() -> None:
     model = vrcodec.load_model()
     x = torch.rand(1, 3, 64, 64)

@@ -34,6 +34,7 @@ def test_the_divergence_is_that_of_torch() -> None:
     torch.testing.assert_close(Coded(mean, mean, log_variance).kl, wanted)
 
 
+@pytest.mark.slow
 def test_a_small_beta_spends_more_nats_and_errs_less(store: PictureStore, tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = BetaVaeLoss(store, shape=TINY)

@@ -109,6 +109,7 @@ def test_quantise(weights: list[float]) -> None:
     assert counts.min() >= 0
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_round_trip(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))

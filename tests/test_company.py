@@ -106,6 +106,7 @@ def test_large_pictures_are_computed_alone(
     assert set(networks.counts) == {1}
 
 
+@pytest.mark.slow
 def test_targets_and_efforts_go_alone(codec: Codec, computed: list[int]) -> None:
     target = EncodeSettings(target=Target(Measure.SIZE, 900))
     for settings in (target, EncodeSettings(effort=1)):

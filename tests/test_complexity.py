@@ -45,6 +45,7 @@ class Branches(nn.Module):
         return self.head(x.mean(dim=(2, 3)))
 
 
+@pytest.mark.slow
 def test_count_macs_attributes_to_submodules() -> None:
     network = Branches()
     macs = count_macs(network, lambda: network(torch.zeros(1, 4, 8, 16)))
@@ -149,6 +150,7 @@ assert torch.ops.torchvision.nms(torch.zeros(3, 4), scores, 0.5).equal(scores)
     )
 
 
+@pytest.mark.slow
 @needs_compressai
 def test_baselines_import_compressai_only_on_use() -> None:
     run_python(
@@ -162,6 +164,7 @@ assert "compressai" in sys.modules
     )
 
 
+@pytest.mark.slow
 @needs_compressai
 def test_hyperprior_layers_cost_what_is_published_for_them() -> None:
     """Layer by layer from the definition of the network (N = 128, M = 192 channels)."""
@@ -180,6 +183,7 @@ def test_hyperprior_layers_cost_what_is_published_for_them() -> None:
     assert sum(kmac[f"g_a.{i}"] for i in (0, 2, 4, 6)) + kmac["h_a"] == pytest.approx(38, abs=0.5)
 
 
+@pytest.mark.slow
 @needs_compressai
 @pytest.mark.parametrize(
     ("architecture", "million_parameters", "encode", "decode"),

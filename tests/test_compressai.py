@@ -43,6 +43,7 @@ def crop(pictures: Path) -> Image.Image:
     return Image.open(pictures / "macaw.png").convert("RGB").crop((60, 40, 161, 115))
 
 
+@pytest.mark.slow
 @needs_compressai
 @pytest.mark.parametrize("name", ["mbt2018-mean", "cheng2020-anchor", SMALL])
 def test_an_architecture_codes_through_a_file(name: str, crop: Image.Image) -> None:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 import vrcodec
 from vrcodec.datasets import VrcFolder, to_tensor, webdataset_decoder
+from vrcodec.evaluation.torchvision_shim import ensure_torchvision_operators
 
 NAMES = ["a.vrc", "b/c.vrc", "b/d.VRC", "e.vrc"]
 
@@ -159,6 +160,7 @@ def test_an_error_in_a_worker_names_the_file(
 
 
 def test_folders_of_torchvision_have_labels(folder: Path, tiny_weights: Path) -> None:
+    ensure_torchvision_operators()
     torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
     read = functools.partial(vrcodec.decode, weights=tiny_weights, threads=1)
     labelled = torchvision.datasets.DatasetFolder(str(folder), read, (".vrc",))

@@ -120,6 +120,7 @@ def test_curves_of_reports_can_be_compared_with(eval_report: Path) -> None:
         assert bjontegaard.bd_rate(dearer, curve, metric)[0] == pytest.approx(10)
 
 
+@pytest.mark.slow
 def test_a_new_metric_is_one_object(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("scipy")
 

@@ -125,6 +125,7 @@ def test_impossible_precision_is_refused(tiny_weights: Path) -> None:
         Codec(tiny_weights, "cpu", precision="half")
 
 
+@pytest.mark.slow
 def test_precision_is_about_effort_alone(tiny_weights: Path) -> None:
     exact, rough = (
         Codec(tiny_weights, "cpu", 10**6, 1, p, runtime="torch") for p in ("float32", "bfloat16")

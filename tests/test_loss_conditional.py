@@ -112,6 +112,7 @@ def page() -> dict[str, Any]:
     return names
 
 
+@pytest.mark.slow
 def test_the_twenty_lines_of_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They run, and the network does give the quantiles of the normal distribution."""
     monkeypatch.chdir(tmp_path)
@@ -129,6 +130,7 @@ def test_the_twenty_lines_of_the_document(tmp_path: Path, monkeypatch: pytest.Mo
     assert rows[-1]["step"] == "400" and float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
+@pytest.mark.slow
 def test_a_task_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one run, with options that are kept; another task's checkpoint is none of ours."""
     monkeypatch.chdir(tmp_path)

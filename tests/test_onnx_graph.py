@@ -88,6 +88,7 @@ def differing(a: NDArray, b: NDArray) -> float:
     return float((a != b).mean())
 
 
+@pytest.mark.slow
 def test_networks_agree(weights: Weights) -> None:
     ours, theirs = OnnxNetworks(weights, 1), TorchNetworks(weights, "cpu", threads=1)
     x = pixels()

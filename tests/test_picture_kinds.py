@@ -706,6 +706,7 @@ def test_damaged_chunks_do_not_veto(kind: bytes, photo: Image.Image) -> None:
         assert np.array_equal(pixels, np.asarray(photo))
 
 
+@pytest.mark.slow
 def test_large_text_does_not_veto(photo: Image.Image) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", b"<x>" + b" " * 2_000_000 + b"</x>", zip=True)

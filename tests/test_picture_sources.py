@@ -192,6 +192,7 @@ def png_files(draw: st.DrawFn) -> tuple[bytes, int, int, NDArray[Any], Any]:
     return png(colour, depth, samples, chunks), colour, depth, levels, alpha
 
 
+@pytest.mark.slow
 @MANY
 @given(png_files())
 def test_png_of_every_depth_and_key(case: tuple[bytes, int, int, NDArray[Any], Any]) -> None:
@@ -269,6 +270,7 @@ def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return pixels[::rows, ::columns]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "I;16"])
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])

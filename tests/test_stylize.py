@@ -191,6 +191,7 @@ def place(tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 STEPS = {"max_steps": 60, "patch": 48, "final_patch": 48, "style_side": 64, "ema": 0.9}
 
 
+@pytest.mark.slow
 def test_a_tiny_training(place: Path) -> None:
     """Of a style that is all red: its colours come, more of them where content counts less."""
     options = STEPS | {"lr": 1e-2, "warmup_steps": 5, "precision": "float32"}

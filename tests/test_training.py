@@ -339,6 +339,7 @@ def test_two_processes_train_like_one(
     assert (one - two).norm() < 0.5 * (one - start).norm()
 
 
+@pytest.mark.slow
 def test_more_blocks_change_nothing_until_they_are_trained(
     fresh: TrainingState[CompressionModel],
 ) -> None:

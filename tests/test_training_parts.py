@@ -94,6 +94,7 @@ class Scaling:
         raise AssertionError
 
 
+@pytest.mark.slow
 def test_the_loop_serves_a_task_that_is_no_codec(tmp_path: Path) -> None:
     options = TrainingOptions(
         max_steps=600, batch=64, lr=1e-2, optimizer="muon", decay=0.3, log_every=1e6

@@ -182,6 +182,7 @@ HOSTILE = {
 """Weights files that nobody should load."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_weights_are_refused_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
