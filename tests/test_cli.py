@@ -79,7 +79,6 @@ def assert_one_error(result: subprocess.CompletedProcess[bytes], text: str, code
 # Round trips
 
 
-@pytest.mark.fast
 def test_round_trip_beside_the_input(
     work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path
 ) -> None:
@@ -242,7 +241,6 @@ def test_broken_files_are_one_line(
     assert not list(work.glob("*.png.*")) and len(list(work.glob("*.png"))) == 2
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
