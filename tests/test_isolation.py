@@ -314,6 +314,32 @@ def test_threads_of_the_command_line_wait_calmly(
     assert f"OMP_WAIT_POLICY = '{policy}'" in result.stderr.decode()
 
 
+PRODUCT = """
+import os, sys
+from vrcodec.cli import calm_threads
+calm_threads()
+assert "numpy" not in sys.modules
+import numpy as np
+a = np.ones((500, 500))
+a @ a
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="looks at /proc, and at more than one thread",
+)
+@pytest.mark.parametrize(("said", "threads"), [("", 1), ("2", 2)])
+def test_products_of_the_command_line_need_no_threads_of_their_own(
+    said: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", said)
+    assert int(run_script(PRODUCT)) == threads
+
+
 def run_script(script: str, *arguments: str) -> str:
     path = [str(Path(vrcodec.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import importlib.metadata
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -97,6 +96,8 @@ def missing_plugins(names: Iterable[str]) -> dict[str, str]:
 
 
 def _installed(package: str) -> bool:
+    import importlib.metadata  # not at the top: parsing e-mail headers takes a while to import
+
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

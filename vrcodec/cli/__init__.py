@@ -51,13 +51,16 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What can say how the threads of OpenMP wait."""
 
 
-def wait_calmly() -> None:
+def calm_threads() -> None:
     """Have threads that wait leave the processor to others, unless the user has said how to.
 
-    OpenMP reads this once, when torch is imported: so it has to be said before.
+    OpenMP reads its variable once, when torch is imported, and NumPy's OpenBLAS its own when NumPy
+    is: so it has to be said before. The products here are small, and between them OpenBLAS's threads
+    would be in the way of those that compute the networks; so there it is one.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class LazyGroup(click.Group):
@@ -89,7 +92,7 @@ class LazyGroup(click.Group):
 
     def main(self, *args: Any, **options: Any) -> Any:
         output.claim_streams()
-        wait_calmly()
+        calm_threads()
         code = self._exit_code(*args, **(options | {"standalone_mode": False}))
         sys.exit(1 if output.tell_what_broke() else code)
 
