@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from reference_decoder import convolve, interpolate, pixel_shuffle, scale_indexes
 from torch import Tensor
 
+from vrcodec.codec.onnx_session import Session
 from vrcodec.conditional.dials import ONE, Conditioning, Dial, Dials
+from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.errors import WeightsError
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.entropy_model import ScalePath
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.integer_path import EXACT, SHUFFLE, FixedPointLayer, IntegerScalePath
+from vrcodec.model.onnx_scale_path import scale_path
 
 CONFIG = ModelConfig(
     dials=Dials((Dial("quality", 0.001, 0.1), Dial("other", 0.01, 1.0))),
@@ -69,6 +72,18 @@ def arrays(path: FixedPointScalePath) -> dict[str, NDArray[np.int64]]:
     return parts
 
 
+def without_torch(
+    path: IntegerScalePath, z: Tensor, conditioning: Conditioning, threads: int = 1
+) -> NDArray[np.uint8]:
+    """What ONNX Runtime makes of it."""
+    network = scale_path(path)
+    _, rows, columns = z.shape
+    size = {"start": np.array([0, 0]), "stop": np.array([4 * rows, 4 * columns])}
+    condition = FoldedCondition(conditioning, np.zeros(0), np.zeros(0))
+    feeds = {"z": z.numpy().astype(np.int16)[None], **size, **network.inputs_at(condition)}
+    return Session(network.model, threads).run(feeds)[0]
+
+
 def totals(
     path: FixedPointScalePath, z: Tensor, conditioning: Conditioning
 ) -> list[NDArray[np.int64]]:
@@ -103,9 +118,9 @@ def test_equals_int64(seed: int, conditioning: Conditioning) -> None:
         indexes = path.indexes(z.to(dtype), conditioning)
         assert indexes.dtype == torch.uint8
         assert np.array_equal(indexes.numpy(), expected)
-    without_torch = IntegerScalePath(path.layers).indexes(z.numpy(), conditioning)
-    assert without_torch.dtype == np.uint8
-    assert np.array_equal(without_torch, expected)
+    found = without_torch(path.exact, z, conditioning)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
 
 
 def test_conditioning_matters() -> None:
@@ -184,6 +199,7 @@ def test_any_number_of_threads(
     path, z, expected = cancelling
     torch.set_num_threads(threads)
     assert np.array_equal(path.indexes(z, CONDITIONINGS[3]).numpy(), expected)
+    assert np.array_equal(without_torch(path.exact, z, CONDITIONINGS[3], threads), expected)
 
 
 def test_any_memory_layout(
@@ -204,7 +220,7 @@ def test_any_memory_layout(
     for variant, argument in ((path, strided), (channels_last, z), (channels_last, strided)):
         for found in (
             variant.indexes(argument, CONDITIONINGS[3]).numpy(),
-            variant.exact.indexes(argument.numpy(), CONDITIONINGS[3]),
+            without_torch(variant.exact, argument, CONDITIONINGS[3]),
         ):
             assert np.array_equal(found, expected)
 
@@ -232,8 +248,7 @@ def test_any_order_of_summation(
         inputs = following
     permuted = FixedPointScalePath(layers)
     assert np.array_equal(permuted.indexes(shuffled_z, CONDITIONINGS[3]).numpy(), expected)
-    exact = permuted.exact.indexes(shuffled_z.numpy(), CONDITIONINGS[3])
-    assert np.array_equal(exact, expected)
+    assert np.array_equal(without_torch(permuted.exact, shuffled_z, CONDITIONINGS[3]), expected)
 
 
 def single_layer(weights: list[int], anchors: list[list[int]]) -> FixedPointLayer:

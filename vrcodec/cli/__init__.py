@@ -55,8 +55,8 @@ def calm_threads() -> None:
     """Have threads that wait leave the processor to others, unless the user has said how to.
 
     OpenMP reads its variable once, when torch is imported, and NumPy's OpenBLAS its own when NumPy
-    is: so it has to be said before. The products here are small, and between them OpenBLAS's threads
-    would be in the way of those that compute the networks; so there it is one.
+    is: so it has to be said before. The products here are small, and between them the threads of
+    OpenBLAS would be in the way of those that compute the networks; so there it is one.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

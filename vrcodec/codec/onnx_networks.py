@@ -20,9 +20,10 @@ from vrcodec.codec.onnx_session import VERSION, Session, suitable_threads
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.errors import VrcodecError
-from vrcodec.model.integer_path import SHUFFLE, IntegerScalePath
+from vrcodec.model.integer_path import IntegerScalePath
 from vrcodec.model.linear_basis import block_basis
 from vrcodec.model.onnx_graph import NETWORKS, Network
+from vrcodec.model.onnx_scale_path import scale_path
 from vrcodec.model.shapes import checked
 from vrcodec.model.small_synthesis import SmallSynthesis
 from vrcodec.model.weights_file import Weights
@@ -31,6 +32,8 @@ CONDITIONS = 8
 """Places on the dials whose tensors are kept: a search for a target visits as many."""
 PASSES = np.array([[0, 2], [3, 1]])
 """Pass of core channel 0 by even and odd row and column; the others follow in turn."""
+SCALE_PATH = "scale path"
+"""Name of the network that chooses tables; the others are in `NETWORKS`."""
 _Feeds = dict[str, NDArray[Any]]
 
 
@@ -65,7 +68,7 @@ class OnnxNetworks:
         self._macs = 0.0
         self._refining = functools.cache(refining) if refining else None
         self._condition = functools.lru_cache(CONDITIONS)(self._new_condition)
-        self._inputs_at = functools.lru_cache(CONDITIONS * len(NETWORKS))(self._new_inputs)
+        self._inputs_at = functools.lru_cache(CONDITIONS * (len(NETWORKS) + 1))(self._new_inputs)
         self._network = functools.cache(self._new_network)
         self._small = functools.cache(
             functools.partial(SmallSynthesis, self._tensors, self._config)
@@ -135,10 +138,14 @@ class OnnxNetworks:
     def scale_indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At
     ) -> NDArray[np.uint8]:
-        rows, columns = at
-        self._macs += _integer_macs(self._scale_path, z.shape[1] * z.shape[2])
-        features = self._scale_path.features(z, conditioning)
-        return self._scale_path.indexes_of(features[:, rows, columns], conditioning)
+        _, rows, columns = z.shape
+        ends = [
+            part.indices(GROUP * length)[:2]
+            for part, length in zip(at, (rows, columns), strict=True)
+        ]
+        start, stop = np.array(ends, dtype=np.int64).T
+        feeds = {"z": z[None], "start": start, "stop": stop}
+        return self._run(SCALE_PATH, conditioning, rows * columns * GROUP**2, **feeds)[0]
 
     def refiner(self, conditioning: Conditioning, search: Search) -> Refine:
         """What spends effort on windows: gradients are needed, so other networks do it.
@@ -185,6 +192,8 @@ class OnnxNetworks:
         return self._sessions[key]
 
     def _new_network(self, name: str) -> Network:
+        if name == SCALE_PATH:
+            return scale_path(self._scale_path)
         return NETWORKS[name](self._tensors, self._config)
 
     def _new_condition(self, conditioning: Conditioning) -> FoldedCondition:
@@ -192,15 +201,6 @@ class OnnxNetworks:
 
     def _new_inputs(self, name: str, conditioning: Conditioning) -> _Feeds:
         return self._network(name).inputs_at(self._condition(conditioning))
-
-
-def _integer_macs(path: IntegerScalePath, positions: int) -> float:
-    """Of the scale path, for so many positions of z's grid."""
-    total = 0.0
-    for layer, shuffled in zip(path.layers, SHUFFLE, strict=True):
-        total += layer.weight.size * positions
-        positions *= 4 if shuffled else 1
-    return total
 
 
 @functools.cache

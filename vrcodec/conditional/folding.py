@@ -29,10 +29,12 @@ class FoldedCondition:
     """What networks are told at one conditioning.
 
     Attributes:
+        conditioning: which.
         embedding: (film_width,); empty without FiLM.
         step: (channels,), quantisation steps of the latents.
     """
 
+    conditioning: Conditioning
     embedding: _Values
     step: _Values
 
@@ -47,7 +49,7 @@ class FoldedCondition:
         first = anchors[0]
         falling = np.concatenate([first[:1], -np.logaddexp(0, first[1:])]).cumsum(axis=0)
         log_step = interpolated(np.concatenate([falling[None], anchors[1:]]), conditioning)
-        return cls(_embedding(conditioning, tensors), np.exp(log_step))
+        return cls(conditioning, _embedding(conditioning, tensors), np.exp(log_step))
 
 
 def _embedding(conditioning: Conditioning, tensors: Tensors) -> _Values:

@@ -1,5 +1,7 @@
 """The scale path in integers: the only arithmetic that the bitstream depends on. No torch here.
 
+Its numbers, and the proof that they are exact; `onnx_scale_path.py` and `fixed_point.py` compute.
+
 z_hat and the conditioning of the header determine the table of every symbol through this path,
 on every machine the same. Weights, biases and activations are integers carried in float64. Every
 partial sum stays below 2^53, so every product and sum is exact, whatever the order of summation,
@@ -13,7 +15,6 @@ the last layer are indices into the scale tables.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from vrcodec.bitstream.grid import LATENT_CHANNELS
 from vrcodec.conditional.dials import ANCHOR_BITS, ANCHORS, Conditioning
 from vrcodec.errors import WeightsError
-from vrcodec.model.config import SCALE_LEVELS, ModelConfig
+from vrcodec.model.config import ModelConfig
 
 KERNELS = (1, 3, 1, 3, 1)
 """Side of every layer's kernel."""
@@ -36,8 +37,6 @@ ACTIVATION_MAX = 1 << 16
 HYPER_MAX = ACTIVATION_MAX >> ACTIVATION_BITS
 """z_hat is limited to +-HYPER_MAX on its way into the path (not where it is coded)."""
 EXACT = 1 << 53
-AT_ONCE = 192
-"""Positions that a layer is computed for at once, or those of one row."""
 
 
 def layer_widths(config: ModelConfig) -> tuple[tuple[int, int], ...]:
@@ -60,11 +59,6 @@ class FixedPointLayer:
             mixed = anchors[knot] * ((1 << ANCHOR_BITS) - part) + anchors[knot + 1] * part
             total += (mixed + (1 << (ANCHOR_BITS - 1))) >> ANCHOR_BITS
         return total
-
-    @functools.cached_property
-    def matrix(self) -> NDArray[np.float64]:
-        """The weight as (O, k k I)."""
-        return self.weight.transpose(0, 2, 3, 1).reshape(len(self.weight), -1).astype(np.float64)
 
 
 class IntegerScalePath:
@@ -120,76 +114,3 @@ class IntegerScalePath:
             # One more for the rounding constant; float64 of these sums errs by far less.
             if float((reach + bias).max()) + (1 << 32) >= EXACT:
                 raise WeightsError(f"scale path: layer {i} could exceed 2^53")
-
-    def indexes(self, z: NDArray[np.integer[Any]], conditioning: Conditioning) -> NDArray[np.uint8]:
-        """Scale index of every symbol of y.
-
-        Args:
-            z: integers (hyper, h, w).
-            conditioning: of the header.
-
-        Returns:
-            (768, 4h, 4w), 0 to SCALE_LEVELS - 1.
-        """
-        return self.indexes_of(self.features(z, conditioning), conditioning)
-
-    def features(
-        self, z: NDArray[np.integer[Any]], conditioning: Conditioning
-    ) -> NDArray[np.float64]:
-        """All layers but the last: integers (hyper_width, 4h, 4w)."""
-        a = z.astype(np.float64).clip(-HYPER_MAX, HYPER_MAX) * 2**ACTIVATION_BITS
-        for layer, shuffled in zip(self.layers[:-1], SHUFFLE, strict=False):
-            a = _convolved(a, layer, conditioning, WEIGHT_BITS, ACTIVATION_MAX)
-            if shuffled:
-                a = _pixel_shuffle(a)
-        return a
-
-    def indexes_of(
-        self, features: NDArray[np.float64], conditioning: Conditioning
-    ) -> NDArray[np.uint8]:
-        """The last layer, position by position: (768, h, w) of features (..., h, w).
-
-        Apart from the others because its output is the largest by far: a decoder takes it a
-        few rows at a time.
-        """
-        shift = WEIGHT_BITS + ACTIVATION_BITS
-        top = SCALE_LEVELS - 1
-        return _convolved(features, self.layers[-1], conditioning, shift, top, np.uint8)
-
-
-def _convolved(
-    a: NDArray[np.float64],
-    layer: FixedPointLayer,
-    conditioning: Conditioning,
-    shift: int,
-    top: int,
-    dtype: type = np.float64,
-) -> NDArray[Any]:
-    """clamp((conv(a) + bias) / 2^shift rounded half up, 0, top), exact in float64.
-
-    Some rows at a time, so that what is computed with stays in the processor's cache.
-    """
-    side, (_, rows, columns) = layer.weight.shape[2], a.shape
-    reach = side // 2
-    # Exact, too: a power of two moves the exponents alone.
-    weight = layer.matrix * 2.0**-shift
-    bias = (layer.bias_at(conditioning)[:, None] + 2.0 ** (shift - 1)) * 2.0**-shift
-    padded = np.pad(a, ((0, 0), (reach, reach), (reach, reach))) if reach else a
-    result: NDArray[Any] = np.empty((len(weight), rows, columns), dtype=dtype)
-    step = max(1, AT_ONCE // columns)
-    for start in range(0, rows, step):
-        stop = min(start + step, rows)
-        taps = [padded[:, start + i : stop + i, j : j + columns] for i, j in np.ndindex(side, side)]
-        total = weight @ np.concatenate(taps).reshape(weight.shape[1], -1)
-        total += bias
-        np.floor(total, out=total)
-        total.clip(0, top, out=total)
-        result[:, start:stop] = total.reshape(len(weight), -1, columns)
-    return result
-
-
-def _pixel_shuffle(a: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4 C, h, w) -> (C, 2h, 2w)."""
-    channels, rows, columns = a.shape
-    parts = a.reshape(channels // 4, 2, 2, rows, columns).transpose(0, 3, 1, 4, 2)
-    return np.ascontiguousarray(parts).reshape(channels // 4, 2 * rows, 2 * columns)

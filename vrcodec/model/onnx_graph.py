@@ -39,7 +39,7 @@ AROUND = (1, 1, 1, 1)
 """Padding of a 3x3 convolution: top, left, bottom, right."""
 Array = NDArray[np.float32]
 Latents = ("B", LATENT_CHANNELS, "h", "w")
-Conditioned = Callable[[FoldedCondition], Mapping[str, Array]]
+Conditioned = Callable[[FoldedCondition], Mapping[str, NDArray[Any]]]
 """Gives some inputs of a graph at a conditioning."""
 
 
@@ -57,7 +57,7 @@ class Network:
     conditioned: tuple[Conditioned, ...]
     macs: float
 
-    def inputs_at(self, condition: FoldedCondition) -> dict[str, Array]:
+    def inputs_at(self, condition: FoldedCondition) -> dict[str, NDArray[Any]]:
         """Those inputs that depend on the conditioning."""
         return {name: x for part in self.conditioned for name, x in part(condition).items()}
 
