@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from reference_decoder import convolve, interpolate, pixel_shuffle, scale_indexes
+from reference_decoder import convolve, interpolate, pixel_shuffle
+from reference_decoder import scale_indexes as reference_indexes
 from torch import Tensor
 
 from vrcodec.codec.onnx_session import Session
@@ -21,7 +23,8 @@ from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelC
 from vrcodec.model.entropy_model import ScalePath
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.integer_path import EXACT, SHUFFLE, FixedPointLayer, IntegerScalePath
-from vrcodec.model.onnx_scale_path import scale_path
+from vrcodec.model.onnx_graph import Network
+from vrcodec.model.onnx_scale_path import scale_features, scale_indexes
 
 CONFIG = ModelConfig(
     dials=Dials((Dial("quality", 0.001, 0.1), Dial("other", 0.01, 1.0))),
@@ -76,12 +79,13 @@ def without_torch(
     path: IntegerScalePath, z: Tensor, conditioning: Conditioning, threads: int = 1
 ) -> NDArray[np.uint8]:
     """What ONNX Runtime makes of it."""
-    network = scale_path(path)
-    _, rows, columns = z.shape
-    size = {"start": np.array([0, 0]), "stop": np.array([4 * rows, 4 * columns])}
     condition = FoldedCondition(conditioning, np.zeros(0), np.zeros(0))
-    feeds = {"z": z.numpy().astype(np.int16)[None], **size, **network.inputs_at(condition)}
-    return Session(network.model, threads).run(feeds)[0]
+
+    def run(network: Network, **inputs: NDArray[Any]) -> NDArray[Any]:
+        return Session(network.model, threads).run(inputs | network.inputs_at(condition))
+
+    features = run(scale_features(path), z=z.numpy().astype(np.int16)[None])
+    return run(scale_indexes(path), features=features)[0]
 
 
 def totals(
@@ -111,7 +115,9 @@ def test_equals_int64(seed: int, conditioning: Conditioning) -> None:
     for t in sums[:4]:
         assert (t < -2048).mean() > 0.05
         assert (t > 65536 << 12).mean() > 0.005
-    expected = scale_indexes(z.numpy().astype(np.int64), list(conditioning.values), arrays(path))
+    expected = reference_indexes(
+        z.numpy().astype(np.int64), list(conditioning.values), arrays(path)
+    )
     assert len(np.unique(expected)) == SCALE_LEVELS
 
     for dtype in (torch.int16, torch.int32, torch.int64):
@@ -176,7 +182,7 @@ def cancelling() -> tuple[FixedPointScalePath, Tensor, NDArray[np.int64]]:
     path = cancelling_path(11)
     z = random_z(11, spread=60, size=(9, 11))
     z[1::2] = z[0::2]
-    expected = scale_indexes(
+    expected = reference_indexes(
         z.numpy().astype(np.int64), list(CONDITIONINGS[3].values), arrays(path)
     )
     assert len(np.unique(expected)) == SCALE_LEVELS

@@ -23,7 +23,7 @@ from vrcodec.errors import VrcodecError
 from vrcodec.model.integer_path import IntegerScalePath
 from vrcodec.model.linear_basis import block_basis
 from vrcodec.model.onnx_graph import NETWORKS, Network
-from vrcodec.model.onnx_scale_path import scale_path
+from vrcodec.model.onnx_scale_path import scale_features, scale_indexes
 from vrcodec.model.shapes import checked
 from vrcodec.model.small_synthesis import SmallSynthesis
 from vrcodec.model.weights_file import Weights
@@ -32,8 +32,11 @@ CONDITIONS = 8
 """Places on the dials whose tensors are kept: a search for a target visits as many."""
 PASSES = np.array([[0, 2], [3, 1]])
 """Pass of core channel 0 by even and odd row and column; the others follow in turn."""
-SCALE_PATH = "scale path"
-"""Name of the network that chooses tables; the others are in `NETWORKS`."""
+AT_ONCE = 4096
+"""Positions whose tables are chosen at a time, or those of a row: 50 MB."""
+SCALE_FEATURES, SCALE_INDEXES = "scale features", "scale indexes"
+SCALE_PATH = {SCALE_FEATURES: scale_features, SCALE_INDEXES: scale_indexes}
+"""The networks that choose tables; the others are in `NETWORKS`."""
 _Feeds = dict[str, NDArray[Any]]
 
 
@@ -68,7 +71,9 @@ class OnnxNetworks:
         self._macs = 0.0
         self._refining = functools.cache(refining) if refining else None
         self._condition = functools.lru_cache(CONDITIONS)(self._new_condition)
-        self._inputs_at = functools.lru_cache(CONDITIONS * (len(NETWORKS) + 1))(self._new_inputs)
+        self._inputs_at = functools.lru_cache(CONDITIONS * (len(NETWORKS) + len(SCALE_PATH)))(
+            self._new_inputs
+        )
         self._network = functools.cache(self._new_network)
         self._small = functools.cache(
             functools.partial(SmallSynthesis, self._tensors, self._config)
@@ -138,14 +143,19 @@ class OnnxNetworks:
     def scale_indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At
     ) -> NDArray[np.uint8]:
-        _, rows, columns = z.shape
-        ends = [
-            part.indices(GROUP * length)[:2]
-            for part, length in zip(at, (rows, columns), strict=True)
-        ]
-        start, stop = np.array(ends, dtype=np.int64).T
-        feeds = {"z": z[None], "start": start, "stop": stop}
-        return self._run(SCALE_PATH, conditioning, rows * columns * GROUP**2, **feeds)[0]
+        rows, columns = at
+        positions = z.shape[1] * z.shape[2] * GROUP**2
+        features = self._run(SCALE_FEATURES, conditioning, positions, z=z[None])[..., rows, columns]
+        height, width = features.shape[2:]
+        step = max(1, AT_ONCE // width)
+        parts = [features[:, :, top : top + step] for top in range(0, height, step)]
+        return np.concatenate(
+            [
+                self._run(SCALE_INDEXES, conditioning, _positions(part), features=part)[0]
+                for part in parts
+            ],
+            axis=1,
+        )
 
     def refiner(self, conditioning: Conditioning, search: Search) -> Refine:
         """What spends effort on windows: gradients are needed, so other networks do it.
@@ -192,8 +202,8 @@ class OnnxNetworks:
         return self._sessions[key]
 
     def _new_network(self, name: str) -> Network:
-        if name == SCALE_PATH:
-            return scale_path(self._scale_path)
+        if name in SCALE_PATH:
+            return SCALE_PATH[name](self._scale_path)
         return NETWORKS[name](self._tensors, self._config)
 
     def _new_condition(self, conditioning: Conditioning) -> FoldedCondition:

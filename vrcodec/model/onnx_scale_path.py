@@ -1,7 +1,7 @@
 """The integer scale path as an ONNX graph; what it is, `integer_path.py` says. No torch here.
 
 It is made of matrix products of float64, whose sums are exact in any order; ONNX Runtime has no
-convolutions of float64 on a CPU. A 3x3 convolution is three products, a row of its kernel each.
+convolutions of float64 on a CPU. A 3x3 convolution is nine products, one for each tap.
 """
 
 from __future__ import annotations
@@ -29,36 +29,47 @@ from vrcodec.model.onnx_graph import Network
 DENSITY = (1 / 16, 1 / 4, 1 / 4, 1, 1)
 """Positions of every layer for every position of y's grid."""
 _END = np.iinfo(np.int64).max
-_CHANNELS, _ROWS, _COLUMNS = 1, 2, 3
+_ROWS, _COLUMNS = 2, 3
 """Axes of the activations."""
 
 
-def scale_path(path: IntegerScalePath) -> Network:
-    """int16 "z" (1, hyper, t, s) -> uint8 "indexes" (1, 768, h, w), the table of every symbol.
-
-    At the positions from int64 "start" to "stop" (row, column) of the 4t x 4s that there are.
-    """
-    b = _Builder()
+def scale_features(path: IntegerScalePath) -> Network:
+    """int16 "z" (1, hyper, t, s) -> float64 "features" (1, hyper_width, 4t, 4s)."""
+    b = _Builder("scale features")
     z = b.graph.input("z", "int16", (1, path.layers[0].weight.shape[1], "t", "s"))
-    start, stop = (b.graph.input(name, "int64", (2,)) for name in ("start", "stop"))
     a = b.clip(b.graph.cast(z, "float64"), -HYPER_MAX, HYPER_MAX)
     a = b.graph.node("Mul", a, b.number(2**ACTIVATION_BITS))
-    *hidden, last = enumerate(path.layers)
-    for number, layer in hidden:
-        a = b.layer(a, number, layer, WEIGHT_BITS, ACTIVATION_MAX)
-    a = b.graph.node("Slice", a, start, stop, b.integers(_ROWS, _COLUMNS))
-    a = b.layer(a, *last, WEIGHT_BITS + ACTIVATION_BITS, SCALE_LEVELS - 1)
+    for number, layer in enumerate(path.layers[:-1]):
+        a = b.graph.node("Floor", b.layer(a, number, layer, WEIGHT_BITS, ACTIVATION_MAX))
+    channels = path.layers[-1].weight.shape[1]
+    b.graph.output(a, "features", "float64", (1, channels, "h", "w"))
+    return b.finished()
+
+
+def scale_indexes(path: IntegerScalePath) -> Network:
+    """float64 "features" (1, hyper_width, h, w) -> uint8 "indexes" (1, 768, h, w): the last layer.
+
+    Apart because its output is the largest by far: it is computed some rows at a time.
+    """
+    b = _Builder("scale indexes")
+    number, layer = len(path.layers) - 1, path.layers[-1]
+    a = b.graph.input("features", "float64", (1, layer.weight.shape[1], "h", "w"))
+    a = b.layer(a, number, layer, WEIGHT_BITS + ACTIVATION_BITS, SCALE_LEVELS - 1)
+    # Whole numbers by the way: what is not negative, a cast rounds down.
     b.graph.output(b.graph.cast(a, "uint8"), "indexes", "uint8", (1, LATENT_CHANNELS, "h", "w"))
-    macs = sum(layer.weight.size * n for layer, n in zip(path.layers, DENSITY, strict=True))
-    return Network(b.graph.model(), tuple(b.biases), macs)
+    return b.finished()
 
 
 class _Builder:
     """A graph of integers carried in float64, (1, channels, rows, columns)."""
 
-    def __init__(self) -> None:
-        self.graph = Graph("scale path")
+    def __init__(self, name: str) -> None:
+        self.graph = Graph(name)
         self.biases: list[functools.partial[dict[str, NDArray[np.float64]]]] = []
+        self.macs = 0.0
+
+    def finished(self) -> Network:
+        return Network(self.graph.model(), tuple(self.biases), self.macs)
 
     def number(self, value: float) -> Value:
         return self.graph.constant(np.array(value, dtype=np.float64))
@@ -70,50 +81,48 @@ class _Builder:
         return self.graph.node("Clip", a, self.number(low), self.number(high))
 
     def layer(self, a: Value, number: int, layer: FixedPointLayer, shift: int, top: int) -> Value:
-        """clamp((conv(a) + bias) / 2^shift rounded half up, 0, top)."""
+        """clamp((conv(a) + bias) / 2^shift, 0, top), half a unit added and not yet rounded down."""
         outputs, _, side, _ = layer.weight.shape
         order = np.arange(outputs)
         if SHUFFLE[number]:
             order = order.reshape(-1, 4).T.ravel()  # (C, 2, 2) to (2, 2, C)
         # Exact, too: a power of two moves the exponents alone.
         weight = layer.weight[order] * 2.0**-shift
+        self.macs += weight.size * DENSITY[number]
         name = f"bias {number}"
         self.biases.append(functools.partial(_bias, name, layer, order, shift))
         bias = self.graph.input(name, "float64", (outputs, 1))
         node = self.graph.node
         size = node("Shape", a, start=_ROWS, end=_COLUMNS + 1)
-        total = self.product(a, weight[..., 0, 0]) if side == 1 else self.conv3x3(a, weight)
-        total = self.clip(node("Floor", node("Add", total, bias)), 0, top)
+        convolved = self.conv3x3 if side == 3 else self.conv1x1
+        total = self.clip(convolved(a, weight, bias), 0, top)
         shape = node("Concat", self.integers(1, outputs), size, axis=0)
         total = node("Reshape", total, shape)
         return node("DepthToSpace", total, blocksize=2) if SHUFFLE[number] else total
 
-    def conv3x3(self, a: Value, weight: NDArray[np.float64]) -> Value:
-        """A convolution (O, I, 3, 3) of a surrounded by zeros, (O, rows columns)."""
+    def conv1x1(self, a: Value, weight: NDArray[np.float64], total: Value) -> Value:
+        """A convolution (O, I, 1, 1) of a, (O, rows columns), added to what there is."""
+        return self.product(a, weight[..., 0, 0], total)
+
+    def conv3x3(self, a: Value, weight: NDArray[np.float64], total: Value) -> Value:
+        """A convolution (O, I, 3, 3) of a surrounded by zeros, added to what there is."""
         padded = self.graph.node("Pad", a, self.integers(0, 0, 1, 1, 0, 0, 1, 1))
-        beside = [self.shifted(padded, _COLUMNS, tap) for tap in range(3)]
-        row = self.graph.node("Concat", *beside, axis=_CHANNELS)
-        sums = [
-            self.product(self.shifted(row, _ROWS, tap), _row_of(weight, tap)) for tap in range(3)
-        ]
-        return functools.reduce(functools.partial(self.graph.node, "Add"), sums)
+        for row, column in np.ndindex(3, 3):
+            seen = self.shifted(padded, row, column)
+            total = self.product(seen, np.ascontiguousarray(weight[..., row, column]), total)
+        return total
 
-    def shifted(self, a: Value, axis: int, tap: int) -> Value:
-        """What one of three taps sees along an axis of padded activations."""
-        end = tap - 2 if tap < 2 else _END
-        return self.graph.node(
-            "Slice", a, self.integers(tap), self.integers(end), self.integers(axis)
-        )
+    def shifted(self, padded: Value, row: int, column: int) -> Value:
+        """What one of 3 x 3 taps sees."""
+        starts = row, column
+        ends = (tap - 2 if tap < 2 else _END for tap in starts)
+        bounds = self.integers(*starts), self.integers(*ends), self.integers(_ROWS, _COLUMNS)
+        return self.graph.node("Slice", padded, *bounds)
 
-    def product(self, a: Value, weight: NDArray[np.float64]) -> Value:
-        """(O, I) by (1, I, rows, columns): (O, rows columns)."""
+    def product(self, a: Value, weight: NDArray[np.float64], total: Value) -> Value:
+        """(O, I) by (1, I, rows, columns), (O, rows columns), added to what there is."""
         flat = self.graph.node("Reshape", a, self.integers(weight.shape[1], -1))
-        return self.graph.node("MatMul", self.graph.constant(weight), flat)
-
-
-def _row_of(weight: NDArray[np.float64], row: int) -> NDArray[np.float64]:
-    """A row of kernels (O, I, 3, 3) as (O, 3 I), its taps one after the other."""
-    return weight[:, :, row].transpose(0, 2, 1).reshape(len(weight), -1)
+        return self.graph.node("Gemm", self.graph.constant(weight), flat, total)
 
 
 def _bias(
