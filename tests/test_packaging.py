@@ -28,6 +28,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(CHECKOUT / name, tree)
     shutil.copytree(CHECKOUT / "vrcodec", tree / "vrcodec")
     shutil.copytree(CHECKOUT / "weights" / "styles", tree / "weights" / "styles")
+    shutil.copy(CHECKOUT / "weights" / "ATTRIBUTION.csv", tree / "weights")
     (tree / "weights" / "release.safetensors").write_bytes(WEIGHTS)
     (tree / "weights" / "release.qualities.json").write_bytes(QUALITIES)
     (tree / "weights" / "README.md").write_text("card")
@@ -57,6 +58,8 @@ def test_wheel_holds_the_weights_and_every_module(packages: Path, wheel: zipfile
     assert "vrcodec/py.typed" in names
     assert wheel.read("vrcodec/weights_data/release.safetensors") == WEIGHTS
     assert wheel.read("vrcodec/weights_data/release.qualities.json") == QUALITIES
+    attribution = CHECKOUT / "weights" / "ATTRIBUTION.csv"
+    assert wheel.read("vrcodec/weights_data/ATTRIBUTION.csv") == attribution.read_bytes()
     assert not any("trunk" in name or name.startswith("tests/") for name in names)
 
 
@@ -104,7 +107,8 @@ def test_sdist_holds_the_released_weights_only(packages: Path) -> None:
             for name in archive.getnames()
             if "/weights/" in name and "/styles" not in name
         }
-    assert weights == {"release.qualities.json", "release.safetensors", "README.md"}
+    released = {"release.qualities.json", "release.safetensors"}
+    assert weights == released | {"ATTRIBUTION.csv", "README.md"}
 
 
 def test_console_script_resolves() -> None:
