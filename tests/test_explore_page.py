@@ -31,6 +31,7 @@ LIGHTHOUSE = TESTS / "pictures" / "lighthouse.png"
 EXACT = "the file, exactly"
 WAIT = 60_000
 expect = sync_api.expect
+expect.set_options(timeout=WAIT)
 
 
 @contextlib.contextmanager
@@ -147,7 +148,7 @@ def test_a_picture_is_opened_and_its_file_taken_home(page: sync_api.Page, tmp_pa
     assert data == Codec(TINY, "cpu").encode(MACAW, 0.5)
     assert fact(page, "File size") == len(data)
     with page.expect_download() as download:
-        page.get_by_text("Save as PNG").click()
+        part(page, "png").click()
     shown = np.asarray(vrcodec.decode(data, weights=TINY))
     assert (np.asarray(Image.open(download.value.path())) == shown).all()
     sent = tmp_path / "sent.vrc"
