@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +20,9 @@ from vrcodec.codec.settings import EncodeSettings
 from vrcodec.model.weights_file import weights_id
 from vrcodec.pictures import MAX_PIXELS
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 TESTS = Path(__file__).resolve().parent
 GOLDEN = TESTS.parent / "vrcodec" / "data" / "golden"
 
@@ -28,8 +32,28 @@ Tree = dict[str, bytes]
 
 MANY = 40
 
-STARTS_PROCESSES = {"eval_report", "ray", "run_vrcodec", "start", "vrcodec", "vrcodec_environment"}
+STARTS_PROCESSES = {
+    "browser",
+    "eval_report",
+    "ray",
+    "run_vrcodec",
+    "start",
+    "vrcodec",
+    "vrcodec_environment",
+}
 """Fixtures of tests that start processes: seconds for every one that imports torch."""
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -185,6 +209,18 @@ def weights_of_two_dials(tmp_path_factory: pytest.TempPathFactory, pictures: Pat
     path = tmp_path_factory.mktemp("two") / "two.safetensors"
     export(model, sampler, path, pictures=8, size=64)
     return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium, driven by Playwright. No longer than a module: its event loop runs on."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM:
+        pytest.skip("pages are NOT tested in a browser: chromium is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
 
 
 EVAL_OPTIONS = (

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import io
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,7 @@ from vrcodec.explore import server, work
 from vrcodec.explore.bits import bits_of_blocks
 from vrcodec.explore.lanes import Lane
 from vrcodec.explore.server import Desk, make_app
-from vrcodec.explore.shelf import PREVIEW_PIXELS
+from vrcodec.explore.shelf import PREVIEW_PIXELS, PREVIEWS
 
 TOKEN, PORT = "a-token", 8123
 HERE = f"http://127.0.0.1:{PORT}"
@@ -171,6 +172,62 @@ def test_the_analysis_is_made_once(
     for quality in (0.48, 0.5, 0.52, 0.5):
         client.post(f"{place}/preview", json={"dials": {"quality": quality}})
     assert len(calls) == 1
+
+
+def test_a_preview_is_measured_after_it_is_shown(client: TestClient, desk: Desk) -> None:
+    source = np.asarray(picture(3, 200, 180))
+    file = io.BytesIO()
+    Image.fromarray(source).save(file, "PNG")
+    place = f"pictures/{add(client, file.getvalue())['id']}"
+    answer = client.post(f"{place}/preview", json=PREVIEW)
+    shown = np.asarray(Image.open(io.BytesIO(answer.content)))
+    name = json.loads(answer.headers["x-facts"])["preview"]
+    told = client.get(f"{place}/previews/{name}").text
+    known = facts([json.loads(line) for line in told.splitlines()])
+    assert known == {
+        metric.name: pytest.approx(metric.measure(source, shown))
+        for metric in work.measured_metrics()
+        if metric.name != "psnr"
+    }
+    for _ in range(PREVIEWS):
+        client.post(f"{place}/preview", json=PREVIEW)
+    assert client.get(f"{place}/previews/{name}").status_code == 404
+
+
+def test_a_picture_in_a_style(client: TestClient) -> None:
+    pytest.importorskip("torch")
+    from vrcodec.stylize.stylizer import Stylizer
+    from vrcodec.stylize.weights import find, load_style, names
+
+    known = client.get("styles").json()
+    assert [*known] == names() and all(style["credit"] for style in known.values())
+    assert {"name": "content", "default": 0.5} in known["mosaic"]["dials"]
+    place = f"pictures/{add(client, small())['id']}/styles"
+    for kind in ("shown", "png"):
+        answer = client.get(f"{place}/mosaic/{kind}", params={"content": 0.2, "fine": 1})
+        made = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
+        stylizer = Stylizer(load_style(find("mosaic")))
+        wanted = stylizer.apply(np.asarray(picture(1)), {"content": 0.2, "fine": 1})
+        assert abs(made - wanted).max() <= 2
+    for path, asked, status in (
+        ("none/shown", {}, 404),
+        ("mosaic/other", {}, 404),
+        ("mosaic/shown", {"content": "much"}, 400),
+        ("mosaic/shown", {"content": "nan"}, 400),
+        ("mosaic/shown", {"content": "2"}, 400),
+        ("mosaic/shown", {"beauty": "1"}, 400),
+    ):
+        answer = client.get(f"{place}/{path}", params=asked)
+        assert answer.status_code == status and answer.json()["error"].isprintable()
+
+
+def test_without_torch_there_are_no_styles(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert client.get("model").json()["styles"] is False
+    answer = client.get("styles")
+    assert answer.status_code == 400 and "PyTorch" in answer.json()["error"]
 
 
 def test_targets_are_kept_to(client: TestClient) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import shutil
+import re
 import signal
 import socket
 import subprocess
@@ -24,18 +24,14 @@ from vrcodec import Codec
 pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_browser = pytest.mark.skipif(
-    not CHROMIUM, reason="the page is NOT tested in a browser: chromium is not installed"
-)
 pytestmark = pytest.mark.slow
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-quic"]
 TINY = GOLDEN / "tiny.safetensors"
 MACAW = TESTS / "pictures" / "macaw.png"
+LIGHTHOUSE = TESTS / "pictures" / "lighthouse.png"
 EXACT = "the file, exactly"
 WAIT = 60_000
 expect = sync_api.expect
+expect.set_options(timeout=WAIT)
 
 
 @contextlib.contextmanager
@@ -67,18 +63,12 @@ def address(vrcodec_environment: dict[str, str]) -> Iterator[str]:
         assert "Traceback" not in errors
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @contextlib.contextmanager
-def looking(browser: sync_api.Browser, address: str) -> Iterator[sync_api.Page]:
+def looking(
+    browser: sync_api.Browser, address: str, size: tuple[int, int] = (1200, 900), **options: bool
+) -> Iterator[sync_api.Page]:
     """A tab, which has to be silent and to ask for nothing from elsewhere."""
-    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]}, **options)
     page.set_default_timeout(WAIT)
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -126,6 +116,15 @@ def settled(page: sync_api.Page) -> None:
     expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
 
 
+TRANSFER = """([name, bytes]) => {
+  const transfer = new DataTransfer();
+  if (bytes) transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+  else transfer.setData("text/plain", name);
+  return transfer;
+}"""
+PASTE = """(target, clipboardData) => target.dispatchEvent(
+  new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }),
+)"""
 PIXELS = """image => {
   const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
   const context = canvas.getContext("2d");
@@ -140,7 +139,6 @@ def pixels(page: sync_api.Page, side: str, size: tuple[int, int]) -> np.ndarray:
     return samples.reshape(size[1], size[0], 4)[..., :3]
 
 
-@needs_browser
 def test_a_picture_is_opened_and_its_file_taken_home(page: sync_api.Page, tmp_path: Path) -> None:
     upload(page, MACAW)
     with page.expect_download() as download:
@@ -150,7 +148,7 @@ def test_a_picture_is_opened_and_its_file_taken_home(page: sync_api.Page, tmp_pa
     assert data == Codec(TINY, "cpu").encode(MACAW, 0.5)
     assert fact(page, "File size") == len(data)
     with page.expect_download() as download:
-        page.get_by_text("Save as PNG").click()
+        part(page, "png").click()
     shown = np.asarray(vrcodec.decode(data, weights=TINY))
     assert (np.asarray(Image.open(download.value.path())) == shown).all()
     sent = tmp_path / "sent.vrc"
@@ -160,7 +158,6 @@ def test_a_picture_is_opened_and_its_file_taken_home(page: sync_api.Page, tmp_pa
     assert "a .vrc file" in part(page, "notes").inner_text()
 
 
-@needs_browser
 def test_every_dial_moves(
     browser: sync_api.Browser, vrcodec_environment: dict[str, str], weights_of_two_dials: Path
 ) -> None:
@@ -196,7 +193,6 @@ def test_every_dial_moves(
         assert fact(page, "File size") == len(data)
 
 
-@needs_browser
 def test_another_codec_at_the_same_size(page: sync_api.Page) -> None:
     upload(page, MACAW)
     page.get_by_role("button", name="JPEG", exact=True).click()
@@ -213,7 +209,6 @@ def test_another_codec_at_the_same_size(page: sync_api.Page) -> None:
     expect(part(page, "legend")).to_contain_text("by the entropy model")
 
 
-@needs_browser
 def test_a_size_an_effort_and_the_curve(page: sync_api.Page) -> None:
     upload(page, MACAW)
     part(page, "value").fill("3000")
@@ -239,7 +234,150 @@ def test_a_size_an_effort_and_the_curve(page: sync_api.Page) -> None:
     expect(part(page, "message")).to_contain_text("cannot be reached")
 
 
-@needs_browser
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_pictures_are_dropped_and_pasted(page: sync_api.Page, way: str) -> None:
+    upload(page, LIGHTHOUSE)
+    transfer = page.evaluate_handle(TRANSFER, [MACAW.name, [*MACAW.read_bytes()]])
+    text = page.evaluate_handle(TRANSFER, ["words", None])
+    if way == "drop":
+        for event, given, marked in (
+            ("dragover", text, False),
+            ("dragover", transfer, True),
+            ("dragleave", transfer, False),
+            ("dragover", transfer, True),
+        ):
+            page.dispatch_event("main:visible", event, {"dataTransfer": given})
+            assert page.evaluate("document.body.matches('.dropping')") is marked
+        page.dispatch_event("main:visible", "drop", {"dataTransfer": text})
+        page.dispatch_event("main:visible", "drop", {"dataTransfer": transfer})
+        assert not page.evaluate("document.body.matches('.dropping')")
+    else:
+        part(page, "value").evaluate(PASTE, text)
+        page.locator("body").evaluate(PASTE, transfer)
+    expect(part(page, "notes")).to_contain_text("macaw.png, 256")
+    expect(part(page, "state")).not_to_have_text(EXACT)
+    expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+    assert (pixels(page, "right", (256, 192)) == np.asarray(Image.open(MACAW))).all()
+    assert fact(page, "File size") == len(Codec(TINY, "cpu").encode(MACAW, 0.5))
+
+
+def swipe(page: sync_api.Page, *places: tuple[float, float]) -> None:
+    """One finger from place to place, a real one to the browser."""
+    session = page.context.new_cdp_session(page)
+    for kind, (x, y) in zip(["touchStart", *["touchMove"] * len(places)], places, strict=False):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    session.detach()
+
+
+def test_fingers_move_the_line_the_page_and_an_enlarged_picture(
+    browser: sync_api.Browser, address: str
+) -> None:
+    phone = {"has_touch": True, "is_mobile": True}
+    with looking(browser, address, (390, 844), **phone) as page:
+        upload(page, MACAW)
+        box = page.locator(".pane").bounding_box()
+        left, top, width, height = (box[key] for key in ("x", "y", "width", "height"))
+        line, middle = part(page, "split"), top + height / 2
+
+        def across(*shares: float) -> list[tuple[float, float]]:
+            return [(left + share * width, middle) for share in shares]
+
+        page.touchscreen.tap(*across(0.8)[0])
+        expect(line).to_have_value(re.compile("^(79|80|81)$"))
+        swipe(page, *across(0.5, 0.4, 0.3, 0.2))
+        expect(line).to_have_value(re.compile("^(19|20|21)$"))
+        swipe(page, *((left + width / 4, middle + 60 - 12 * step) for step in range(10)))
+        page.wait_for_timeout(500)
+        assert page.evaluate("window.scrollY") > 30
+        expect(line).to_have_value(re.compile("^(19|20|21)$"))
+        page.evaluate("window.scrollTo(0, 0)")
+        part(page, "zoom").select_option("4")
+        scrolled = page.locator(".pane").evaluate("pane => pane.scrollLeft")
+        swipe(page, *across(0.7, 0.6, 0.5, 0.4, 0.3))
+        page.wait_for_timeout(500)
+        assert page.locator(".pane").evaluate("pane => pane.scrollLeft") > scrolled + 30
+        expect(line).to_have_value(re.compile("^(19|20|21)$"))
+
+
+@pytest.mark.parametrize("size", [(390, 844), (820, 1180), (844, 390), (1440, 900), (1920, 1080)])
+@pytest.mark.parametrize("path", [MACAW, LIGHTHOUSE], ids=["landscape", "portrait"])
+def test_picture_and_dial_are_in_sight_together(
+    browser: sync_api.Browser, address: str, size: tuple[int, int], path: Path
+) -> None:
+    """Also while the rest of the page is read."""
+    with looking(browser, address, size) as page:
+        upload(page, path)
+        page.get_by_label("quality", exact=True).focus()  # scrolls as far as it is needed
+        for _ in range(2):
+            stage, dial = (
+                page.locator(name).bounding_box() for name in (".stage", "[data-dial=quality]")
+            )
+            seen = min(size[1], stage["y"] + stage["height"]) - max(0, stage["y"])
+            assert seen > 0.75 * stage["height"]
+            assert 0 <= dial["y"] <= size[1] - dial["height"]
+            assert 0 <= dial["x"] <= size[0] - dial["width"]
+            apart = stage["x"] + stage["width"] <= dial["x"]
+            assert apart or stage["y"] + stage["height"] <= dial["y"]
+            page.evaluate("window.scrollTo(0, 1e6)")
+
+
+def test_styles_move_as_well(page: sync_api.Page, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from vrcodec.stylize.stylizer import Stylizer
+    from vrcodec.stylize.weights import find, load_style
+
+    upload(page, MACAW)
+    page.get_by_label("Style", exact=True).first.check()
+    expect(page.locator(".tag.left")).to_have_text("fresco")
+    expect(part(page, "facts")).to_be_hidden()
+    part(page, "styles").select_option("mosaic")
+    expect(page.locator(".tag.left")).to_have_text("mosaic")
+    sliders = page.locator("[data-dial]:visible")
+    names = [slider.get_attribute("data-dial") for slider in sliders.all()]
+    assert names == ["content", "fine", "small", "medium", "large"]
+    with page.expect_response(lambda answer: "content=1&" in answer.url):
+        slide(page, "content", "End")
+    with page.expect_response(lambda answer: "large=0" in answer.url):
+        slide(page, "large", "Home")
+    expect(part(page, "stylepng")).to_have_attribute("href", re.compile("content=1&.*large=0$"))
+    source = np.asarray(Image.open(MACAW))
+    wanted = Stylizer(load_style(find("mosaic"))).apply(source, {"content": 1, "large": 0})
+    # Sums of floats come in another order with other threads.
+    assert abs(pixels(page, "left", (256, 192)).astype(int) - wanted).max() <= 2
+    assert (pixels(page, "right", (256, 192)) == source).all()
+    with page.expect_download() as download:
+        part(page, "stylepng").click()
+    assert download.value.suggested_filename == "macaw.mosaic.png"
+    saved = np.asarray(Image.open(download.value.path()))
+    assert (saved == pixels(page, "left", (256, 192))).all()
+    page.get_by_label("Compress").check()
+    settled(page)
+    assert fact(page, "File size") == len(Codec(TINY, "cpu").encode(MACAW, 0.5))
+
+
+def test_without_styles_there_is_one_mode(browser: sync_api.Browser, address: str) -> None:
+    page = browser.new_page()
+
+    def without(route: sync_api.Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"styles": False})
+
+    page.route("**/model", without)
+    page.goto(address)
+    upload(page, MACAW)
+    assert part(page, "modes").is_hidden()
+    page.close()
+
+
+def test_another_name_of_this_machine_is_refused(browser: sync_api.Browser, address: str) -> None:
+    """To a browser rebound.localhost is 127.0.0.1."""
+    page = browser.new_page()
+    answer = page.goto(address.replace("127.0.0.1", "rebound.localhost"))
+    assert answer.status == 421 and "vrcodec" not in page.content()
+    page.close()
+
+
 def test_what_is_no_picture_is_said(page: sync_api.Page, tmp_path: Path) -> None:
     upload(page, MACAW)
     for name, data, words in (
@@ -260,7 +398,6 @@ def test_what_is_no_picture_is_said(page: sync_api.Page, tmp_path: Path) -> None
     expect(part(page, "message")).to_be_hidden()
 
 
-@needs_browser
 def test_two_tabs_at_once(browser: sync_api.Browser, address: str, tmp_path: Path) -> None:
     codec, paths = Codec(TINY, "cpu"), [tmp_path / f"{i}.png" for i in range(2)]
     for i, path in enumerate(paths):
@@ -280,7 +417,6 @@ def test_two_tabs_at_once(browser: sync_api.Browser, address: str, tmp_path: Pat
             assert (pixels(page, "left", (120, 90)) == np.asarray(wanted)).all()
 
 
-@needs_browser
 def test_a_page_without_its_server_says_so(
     browser: sync_api.Browser, vrcodec_environment: dict[str, str]
 ) -> None:
@@ -297,7 +433,6 @@ def test_a_page_without_its_server_says_so(
         expect(part(page, "message")).to_contain_text("No answer from vrcodec")
 
 
-@needs_browser
 @pytest.mark.parametrize("width", [360, 768, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_in_both_colours(page: sync_api.Page, width: int, scheme: str) -> None:

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "vrcodec.datasets": {*GROUND, *BELOW_EVALUATION},
     "vrcodec.batch": {*GROUND, *BELOW_CODEC, "vrcodec.codec"},
     "vrcodec.evaluation": {*GROUND, *BELOW_EVALUATION},
-    "vrcodec.explore": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation"},
+    "vrcodec.explore": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation", "vrcodec.stylize"},
     "vrcodec.training": {*GROUND, "vrcodec.model", "vrcodec.conditional", "vrcodec.bitstream"},
     "vrcodec.training.data": {*GROUND, "vrcodec.pictures"},
     "vrcodec.training.run": {*GROUND, *BELOW_EVALUATION, "vrcodec.evaluation"},

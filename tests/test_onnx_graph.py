@@ -105,6 +105,11 @@ def test_networks_agree(weights: Weights) -> None:
         y_hat = theirs.dequantise(symbols, z, at, (rows, columns))
         mine = ours.dequantise(symbols, z, at, (rows, columns))
         np.testing.assert_allclose(mine, y_hat, atol=2e-4)
+        for networks in (ours, theirs):
+            both = networks.round_trip(part, z, at, (rows, columns), True)
+            alone = networks.quantise(part, z, at, (rows, columns), True)
+            back = networks.dequantise(alone, z, at, (rows, columns))
+            assert (both[0] == alone).all() and (both[1] == back).all()
         assert differing(ours.synthesis(y_hat, at), theirs.synthesis(y_hat, at)) < 1e-3
         indexes = [n.scale_indexes(z[0], at, (rows, columns)) for n in (ours, theirs)]
         assert differing(*indexes) == 0

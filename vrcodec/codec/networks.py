@@ -113,6 +113,16 @@ class Networks(Protocol):
     ) -> NDArray[np.float32]:
         """y_hat, what symbols stand for."""
 
+    def round_trip(
+        self,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+        grey: bool,
+    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        """The symbols of y and what they stand for, in the time of the symbols alone."""
+
     def synthesis(
         self, y_hat: NDArray[np.float32], conditioning: Conditioning
     ) -> NDArray[np.uint8]:

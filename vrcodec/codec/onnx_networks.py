@@ -110,10 +110,7 @@ class OnnxNetworks:
         at: At,
         grey: bool,
     ) -> NDArray[np.int16]:
-        kept = np.ones((1, LATENT_CHANNELS, 1, 1), dtype=np.float32)
-        if grey:
-            kept[:, _is_colour()] = 0
-        feeds = self._context(z, at, y.shape[2:]) | {"y": y, "kept": kept}
+        feeds = self._context(z, at, y.shape[2:]) | {"y": y, "kept": _kept(grey)}
         return self._run("quantise", conditioning, _positions(y), **feeds)
 
     def dequantise(
@@ -125,6 +122,18 @@ class OnnxNetworks:
     ) -> NDArray[np.float32]:
         feeds = self._context(z, at, symbols.shape[2:]) | {"symbols": symbols}
         return self._run("dequantise", conditioning, _positions(symbols), **feeds)
+
+    def round_trip(
+        self,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+        grey: bool,
+    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        feeds = self._context(z, at, y.shape[2:]) | {"y": y, "kept": _kept(grey)}
+        symbols, y_hat = self._run_all("round trip", conditioning, _positions(y), **feeds)
+        return symbols, y_hat
 
     def synthesis(
         self, y_hat: NDArray[np.float32], conditioning: Conditioning
@@ -188,6 +197,12 @@ class OnnxNetworks:
     def _run(
         self, name: str, conditioning: Conditioning, positions: int, **feeds: NDArray[Any]
     ) -> NDArray[Any]:
+        (result,) = self._run_all(name, conditioning, positions, **feeds)
+        return result
+
+    def _run_all(
+        self, name: str, conditioning: Conditioning, positions: int, **feeds: NDArray[Any]
+    ) -> list[NDArray[Any]]:
         threads = suitable_threads(positions * BLOCK**2, self._threads)
         session = self._session(name, threads)
         self._macs += self._network(name).macs * positions
@@ -211,6 +226,15 @@ class OnnxNetworks:
 
     def _new_inputs(self, name: str, conditioning: Conditioning) -> _Feeds:
         return self._network(name).inputs_at(self._condition(conditioning))
+
+
+@functools.cache
+def _kept(grey: bool) -> NDArray[np.float32]:
+    """1 for every channel that is coded, (1, 768, 1, 1)."""
+    kept = np.ones((1, LATENT_CHANNELS, 1, 1), dtype=np.float32)
+    if grey:
+        kept[:, _is_colour()] = 0
+    return kept
 
 
 @functools.cache

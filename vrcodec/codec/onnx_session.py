@@ -55,7 +55,7 @@ class Session:
     """A graph that is ready to run, from any thread.
 
     Args:
-        model: an ONNX file with one output.
+        model: an ONNX file.
         threads: how many compute; those that have nothing to do sleep.
     """
 
@@ -70,19 +70,19 @@ class Session:
         )
         _living.add(self._session)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """The output.
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs, in their order.
 
         Raises:
             MemoryError: there is not enough memory.
         """
         try:
-            (result,) = self._session.run(None, inputs)
+            results = self._session.run(None, inputs)
         except Exception as error:
             if "allocate memory" in str(error) or "bad_alloc" in str(error):
                 raise MemoryError(str(error)) from error
             raise
-        return np.asarray(result)
+        return [np.asarray(result) for result in results]
 
 
 def suitable_threads(pixels: int, wanted: int | None = None) -> int:

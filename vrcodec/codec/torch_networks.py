@@ -107,10 +107,21 @@ class TorchNetworks:
         at: At,
         grey: bool,
     ) -> NDArray[np.int16]:
+        return self.round_trip(y, z, conditioning, at, grey)[0]
+
+    def round_trip(
+        self,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+        grey: bool,
+    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         with self._at_work(_pixels_of(y)):
             condition = self._condition(conditioning)
-            symbols = self.model.symbols(self._tensor(y), self._tensor(z), condition, at, grey)
-            return _array(symbols.short())
+            given = self._tensor(y), self._tensor(z)
+            symbols, y_hat = self.model.round_trip(*given, condition, at, grey)
+            return _array(symbols.short()), _array(y_hat)
 
     def dequantise(
         self,

@@ -9,7 +9,8 @@ from typing import Any
 
 from vrcodec import extras
 from vrcodec.errors import VrcodecError, reason
-from vrcodec.explore.server import HOST, Desk, make_app
+from vrcodec.explore.gate import HOST
+from vrcodec.explore.server import Desk, make_app
 
 PACKAGES = ("starlette", "uvicorn")
 _GRACE = 2

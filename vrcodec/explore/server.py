@@ -1,16 +1,10 @@
-"""Who may ask a page's server for what: routes, and what is refused.
-
-The server listens on 127.0.0.1 alone. Other pages in the same browser can send requests there, too,
-and names that lead there can be made up; so every request has to name the right host, may come from
-no other origin, and has to know a token that is in the address which was printed.
-"""
+"""What a page's server can be asked for: the routes, and what is refused of a question."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.resources
 import json
-import secrets
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -28,6 +22,7 @@ from vrcodec.evaluation.codecs.pillow import CODECS
 from vrcodec.evaluation.metrics import measured_metrics
 from vrcodec.explore import work
 from vrcodec.explore.bits import bits_of_blocks, map_of
+from vrcodec.explore.gate import Gate
 from vrcodec.explore.lanes import Lane
 from vrcodec.explore.shelf import (
     MAX_PICTURES,
@@ -37,9 +32,9 @@ from vrcodec.explore.shelf import (
     UnknownError,
     open_picture,
 )
-from vrcodec.pictures import save_picture
+from vrcodec.explore.styles import Styles
+from vrcodec.pictures import from_coded, save_picture
 
-HOST = "127.0.0.1"
 MAX_PIXELS = 16_000_000
 MAX_UPLOAD = 64 << 20
 """Bytes of a picture's file."""
@@ -50,20 +45,10 @@ _ASSETS = {
     "": ("vrcodec.explore", "page/explore.html", "text/html"),
     "explore.css": ("vrcodec.explore", "page/explore.css", "text/css"),
     "explore.js": ("vrcodec.explore", "page/explore.js", "text/javascript"),
+    "style.js": ("vrcodec.explore", "page/style.js", "text/javascript"),
     "common.css": ("vrcodec", "frontend/common.css", "text/css"),
     "common.js": ("vrcodec", "frontend/common.js", "text/javascript"),
 }
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-_OWN_SITES = {None, "same-origin", "none"}
 
 
 class _TooLargeError(VrcodecError):
@@ -86,6 +71,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self.styles = Styles(self.codec.device)
 
     def add(self, data: bytes, name: str) -> str:
         """Open a picture. Raises VrcodecError."""
@@ -132,6 +118,7 @@ class Desk:
                 for measure in Measure
                 if measure.is_rate or measure.value.replace("-", "_") in {m.name for m in metrics}
             ],
+            "styles": self.styles.are_there,
             "codecs": {name: codec.title for name, codec in self.others.items()},
             "pictures": [name for name in self.first if name in self.shelf],
         }
@@ -156,53 +143,16 @@ def make_app(desk: Desk, token: str, port: int) -> Any:
         route("/pictures/{picture}", _about),
         route("/pictures/{picture}/original", _original),
         route("/pictures/{picture}/preview", _preview, "POST"),
+        route("/pictures/{picture}/previews/{preview}", _measured),
         route("/pictures/{picture}/code", _code, "POST"),
         route("/pictures/{picture}/compare", _compare, "POST"),
         route("/pictures/{picture}/curve", _curve, "POST"),
         route("/pictures/{picture}/made/{made}/{kind}", _made),
+        route("/pictures/{picture}/styles/{style}/{kind}", _styled),
+        route("/styles", _styles),
         *(route(f"/{name}", partial(_asset, name)) for name in _ASSETS),
     ]
-    return _Gate(Starlette(routes=[Mount(f"/{token}", routes=routes)]), token, port)
-
-
-class _Gate:
-    """Lets nobody in but the page itself, and puts headers on every answer."""
-
-    def __init__(self, app: Any, token: str, port: int) -> None:
-        self._app, self._token = app, token
-        self._hosts = {f"{HOST}:{port}", f"localhost:{port}"}
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        from starlette.datastructures import Headers, MutableHeaders
-        from starlette.responses import PlainTextResponse
-
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        if scope["type"] != "http":
-            return
-
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
-        refused = self._refusal(Headers(scope=scope), scope["path"])
-        app = PlainTextResponse(refused[1], refused[0]) if refused else self._app
-        await app(scope, receive, send_with_headers)
-
-    def _refusal(self, headers: Mapping[str, str], path: str) -> tuple[int, str] | None:
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if host not in self._hosts:
-            return 421, "this server answers to no such name"
-        if origin is not None and origin != f"http://{host}":
-            return 403, "this server answers no other site"
-        token = path.split("/")[1] if path.startswith("/") else ""
-        if not secrets.compare_digest(token.encode(), self._token.encode()):
-            return 404, "the address lacks its token: take the one that was printed"
-        if headers.get("sec-fetch-site") not in _OWN_SITES and path != f"/{self._token}/":
-            return 403, "this server answers no other site"
-        return None
+    return Gate(Starlette(routes=[Mount(f"/{token}", routes=routes)]), token, port)
 
 
 def _guarded(answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
@@ -268,6 +218,13 @@ async def _preview(desk: Desk, request: Any) -> Any:
     return await _shown(desk, pixels, {"X-Facts": json.dumps(facts)})
 
 
+async def _measured(desk: Desk, request: Any) -> Any:
+    """What takes longer to measure of a preview."""
+    picture = _picture(desk, request)
+    shown = picture.previews.find(request.path_params["preview"])
+    return _lines(desk, partial(work.measure, picture, shown))
+
+
 async def _code(desk: Desk, request: Any) -> Any:
     picture, asked = _picture(desk, request), await _question(request)
     settings = _settings(asked)
@@ -313,6 +270,34 @@ async def _made(desk: Desk, request: Any) -> Any:
         data = await desk.patient.run(lambda: save_picture(desk.codec.decode(made.data), "png"))
         mime = "image/png"
     return Response(data, 200, {"Content-Disposition": "attachment"}, mime)
+
+
+async def _styles(desk: Desk, request: Any) -> Any:
+    """The styles that there are; the first to ask waits for PyTorch."""
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(await desk.patient.run(desk.styles.described))
+
+
+async def _styled(desk: Desk, request: Any) -> Any:
+    """A picture in a style, with the dials in the address: to look at, or as a file."""
+    from starlette.responses import Response
+
+    picture, style = _picture(desk, request), request.path_params["style"]
+    kind = request.path_params["kind"]
+    if kind not in {"shown", "png"}:
+        raise UnknownError("there is no such file")
+    try:
+        dials = {name: float(value) for name, value in request.query_params.items()}
+    except ValueError as error:
+        raise ArgumentError("a position on a dial is a number") from error
+    lane = desk.patient if picture.is_large else desk.quick
+    pixels = await lane.run(lambda: desk.styles.apply(style, picture.pixels, dials))
+    if kind == "shown":
+        return await _shown(desk, pixels)
+    image = from_coded(pixels, False, picture.coded.extras)
+    data = await lane.run(lambda: save_picture(image, "png"))
+    return Response(data, 200, {"Content-Disposition": "attachment"}, "image/png")
 
 
 async def _shown(desk: Desk, pixels: NDArray[np.uint8], headers: Any = None) -> Any:

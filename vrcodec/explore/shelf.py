@@ -26,7 +26,9 @@ PREVIEW_PIXELS = 2_500_000
 RESULTS, LARGE_RESULTS = 12, 4
 """Files kept of a picture, and of one that is too large for a preview."""
 ANALYSES = 3
-"""Places on the dials whose analysis is kept of a picture."""
+"""Places on the dials whose analysis is kept of the largest pictures; more of smaller ones."""
+PREVIEWS = 3
+"""Kept of a picture until they are measured."""
 NAME_LENGTH = 120
 _Item = TypeVar("_Item")
 
@@ -83,11 +85,13 @@ class OpenPicture:
         coded: what is coded of it.
         file: the .vrc file that it was opened from, if it was.
         made: files of it.
+        previews: uint8 (H, W, 3), what was shown last.
     """
 
     def __init__(self, name: str, coded: CodedPicture, file: Made | None = None) -> None:
         self.name, self.coded, self.file = name, coded, file
         self.made: Kept[Made] = Kept(LARGE_RESULTS if self.is_large else RESULTS)
+        self.previews: Kept[NDArray[np.uint8]] = Kept(PREVIEWS)
         self._analyses: OrderedDict[Conditioning, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -117,7 +121,7 @@ class OpenPicture:
         with self._lock:
             self._analyses[at] = known
             self._analyses.move_to_end(at)
-            while len(self._analyses) > ANALYSES:
+            while len(self._analyses) > ANALYSES * max(1, PREVIEW_PIXELS // self.count):
                 self._analyses.popitem(last=False)
         return known
 

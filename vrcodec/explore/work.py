@@ -52,7 +52,7 @@ def preview(codec: Codec, picture: OpenPicture, at: Conditioning) -> tuple[NDArr
     place itself.
 
     Returns:
-        Pixels (H, W, 3), and `bytes`, `bpp` and `psnr`.
+        Pixels (H, W, 3), and `bytes`, `bpp` and `psnr`, and as `preview` what `measure` wants.
     """
     networks, coder, coded = codec.pipeline.networks, codec.pipeline.coder, picture.coded
     height, width = picture.pixels.shape[:2]
@@ -61,14 +61,21 @@ def preview(codec: Codec, picture: OpenPicture, at: Conditioning) -> tuple[NDArr
     y = picture.analysis(knot, lambda: networks.analysis(picture.pixels[None], knot))
     everywhere = slice(0, rows), slice(0, columns)
     z = networks.hyper(y, at)
-    symbols = networks.quantise(y, z, at, everywhere, coded.grey)
-    y_hat = networks.dequantise(symbols, z, at, everywhere)
+    symbols, y_hat = networks.round_trip(y, z, at, everywhere, coded.grey)
     pixels = networks.synthesis(y_hat, at)[0, :height, :width]
     shown = np.asarray(from_coded(pixels, coded.grey, {}).convert("RGB"))
     latents: Latents = coder.with_indexes(z[0], symbols[0], at)
     beside = sum(map(len, coded.extras.values())) + _HEADER_BYTES + CHECKSUM_BYTES
     size = round(coder.estimate_bits(latents, at) / 8) + beside
-    return shown, _rate(size, picture) | {PSNR.name: PSNR.measure(picture.pixels, shown)}
+    facts = _rate(size, picture) | {PSNR.name: PSNR.measure(picture.pixels, shown)}
+    return shown, facts | {"preview": picture.previews.add(shown)}
+
+
+def measure(picture: OpenPicture, shown: NDArray[np.uint8], tell: Tell) -> None:
+    """Measure what takes longer than PSNR on a preview, and tell of it."""
+    for metric in measured_metrics():
+        if metric is not PSNR:
+            tell({metric.name: metric.measure(picture.pixels, shown)})
 
 
 def code(

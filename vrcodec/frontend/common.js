@@ -1,7 +1,5 @@
 "use strict";
 
-const TALLEST = 0.8; // of the window: no picture at "fit" is higher
-
 function number(value, places) {
   if (value === null) return "–";
   return value.toLocaleString("en", {
@@ -12,6 +10,7 @@ function number(value, places) {
 // Two pictures of one size, one over the other; the upper one is cut at a line that can be moved.
 class Stage {
   constructor(viewer) {
+    this.viewer = viewer;
     this.root = viewer.querySelector("[data-part=stage]");
     this.split = viewer.querySelector("[data-part=split]");
     this.zoom = viewer.querySelector("[data-part=zoom]");
@@ -31,6 +30,8 @@ class Stage {
       return { image, tag };
     });
     this.sides = { left, right };
+    this.start = { clientX: 0, clientY: 0 }; // of a drag
+    this.sideways = false;
     this.layers.appendChild(document.createElement("div")).className = "line";
     this.split.addEventListener("input", () => this.place());
     this.zoom.addEventListener("change", () => this.scale());
@@ -38,13 +39,13 @@ class Stage {
     this.button.addEventListener("click", () => this.flip());
     this.layers.addEventListener("pointerdown", (event) => this.drag(event));
     this.layers.addEventListener("pointermove", (event) => this.drag(event));
+    this.layers.addEventListener("click", (event) => this.moveTo(event));
     this.place();
   }
 
   // "fit" fills the column, also with a small picture, but not more than the window's height.
   size(width, height) {
-    const widest = `${(100 * TALLEST * width) / height}vh`;
-    this.root.style.maxWidth = this.split.parentElement.style.maxWidth = widest;
+    this.viewer.style.setProperty("--ratio", width / height);
     this.pane.style.aspectRatio = `${width} / ${height}`;
     this.width = width;
     this.scale();
@@ -94,9 +95,22 @@ class Stage {
     pane.scrollTop = y * layers.offsetHeight - pane.clientHeight / 2;
   }
 
+  // A finger that only touches may be about to scroll: it moves the line when it goes sideways,
+  // or when it was a tap. An enlarged picture goes with the finger.
   drag(event) {
-    if (!(event.buttons & 1) || (event.pointerType === "touch" && this.zoom.value !== "1")) return;
-    if (event.type === "pointerdown") this.layers.setPointerCapture(event.pointerId);
+    const touch = event.pointerType === "touch";
+    if (!(event.buttons & 1) || (touch && this.zoom.value !== "1")) return;
+    if (event.type === "pointerdown") {
+      this.layers.setPointerCapture(event.pointerId);
+      this.start = event;
+      this.sideways = !touch;
+    }
+    const [x, y] = [event.clientX - this.start.clientX, event.clientY - this.start.clientY];
+    this.sideways ||= Math.abs(x) > Math.abs(y);
+    if (this.sideways) this.moveTo(event);
+  }
+
+  moveTo(event) {
     const box = this.layers.getBoundingClientRect();
     this.split.value = (100 * (event.clientX - box.left)) / box.width;
     this.place();

@@ -135,7 +135,7 @@ class CompressionModel(nn.Module):
         y = self.latents(x, condition)
         z = self.hyper_symbols(y, condition)
         everywhere = (slice(y.shape[2]), slice(y.shape[3]))
-        return z, self.symbols(y, z, condition, everywhere)
+        return z, self.round_trip(y, z, condition, everywhere)[0]
 
     @torch.no_grad()
     def latents(self, x: Tensor, condition: Condition) -> Tensor:
@@ -152,15 +152,15 @@ class CompressionModel(nn.Module):
         return torch.round(z).clamp(-MAX_SYMBOL, MAX_SYMBOL).int()
 
     @torch.no_grad()
-    def symbols(
+    def round_trip(
         self,
         y: Tensor,
         z: Tensor,
         condition: Condition,
         at: tuple[slice, slice],
         grey: bool = False,
-    ) -> Tensor:
-        """The symbols (B, 768, h, w) of y, as int32.
+    ) -> tuple[Tensor, Tensor]:
+        """The symbols of y as int32, and the latents that they stand for, both (B, 768, h, w).
 
         Args:
             y: (B, 768, h, w) in deviations.
@@ -173,14 +173,14 @@ class CompressionModel(nn.Module):
         )
         if grey:
             limit[self.basis.is_colour] = 0
-        _, _, symbols = self.passes(
+        y_hat, _, symbols = self.passes(
             self.features(z, condition, at),
             condition,
             lambda mean, channels, step: torch.round((y[:, channels] - mean) / step).clamp(
                 -limit[channels], limit[channels]
             ),
         )
-        return symbols.int()
+        return symbols.int(), y_hat
 
     @torch.no_grad()
     def dequantise(

@@ -11,6 +11,7 @@ channels in the order (row, column, colour) here, as they lie in memory.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ MIDDLE = 127.5
 AROUND = (1, 1, 1, 1)
 """Padding of a 3x3 convolution: top, left, bottom, right."""
 Array = NDArray[np.float32]
+Tensors = Mapping[str, NDArray[Any]]
 Latents = ("B", LATENT_CHANNELS, "h", "w")
 Conditioned = Callable[[FoldedCondition], Mapping[str, NDArray[Any]]]
 """Gives some inputs of a graph at a conditioning."""
@@ -71,7 +73,7 @@ class _Builder:
         config: its shape.
     """
 
-    def __init__(self, name: str, tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> None:
+    def __init__(self, name: str, tensors: Tensors, config: ModelConfig) -> None:
         self.graph, self.tensors, self.config = Graph(name), tensors, config
         self.node = self.graph.node
         self.conditioned: list[Conditioned] = []
@@ -186,7 +188,7 @@ class _Builder:
         return self.node("Div", one, self.node("Add", self.node("Mul", excess, excess), one))
 
 
-def analysis(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+def analysis(tensors: Tensors, config: ModelConfig) -> Network:
     """uint8 "pixels" (B, 16 h, 16 w, 3) -> "y" (B, 768, h, w), in deviations."""
     b = _Builder("analysis", tensors, config)
     pixels = b.graph.input("pixels", "uint8", ("B", "H", "W", 3))
@@ -221,7 +223,7 @@ def analysis(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Networ
     return b.finished()
 
 
-def hyper(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+def hyper(tensors: Tensors, config: ModelConfig) -> Network:
     """ "y" (B, 768, 4 h, 4 w) -> int16 "z" (B, hyper, h, w)."""
     b = _Builder("hyper", tensors, config)
     y = b.graph.input("y", "float32", Latents)
@@ -240,8 +242,8 @@ def hyper(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
     return b.finished()
 
 
-def quantise(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
-    """ "y", and what `_features` takes -> int16 "symbols", both (B, 768, h, w).
+def quantise(tensors: Tensors, config: ModelConfig, back: bool = False) -> Network:
+    """ "y", and what `_features` takes -> int16 "symbols", and back "y_hat", all (B, 768, h, w).
 
     "kept" (1, 768, 1, 1) is 1 for the channels that are coded, and 0 for others.
     """
@@ -256,12 +258,14 @@ def quantise(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Networ
         symbols = b.node("Round", b.node("Mul", error, b.channels(inverse, *part)))
         return b.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL)
 
-    _, symbols = _passes(b, rounded)
+    y_hat, symbols = _passes(b, rounded)
     b.graph.output(b.graph.cast(symbols, "int16"), "symbols", "int16", Latents)
+    if back:
+        b.graph.output(y_hat, "y_hat", "float32", Latents)
     return b.finished()
 
 
-def dequantise(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+def dequantise(tensors: Tensors, config: ModelConfig) -> Network:
     """int16 "symbols", and what `_features` takes -> "y_hat", both (B, 768, h, w)."""
     b = _Builder("dequantise", tensors, config)
     symbols = b.graph.cast(b.graph.input("symbols", "int16", Latents), "float32")
@@ -270,7 +274,7 @@ def dequantise(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Netw
     return b.finished()
 
 
-def synthesis(tensors: Mapping[str, NDArray[Any]], config: ModelConfig) -> Network:
+def synthesis(tensors: Tensors, config: ModelConfig) -> Network:
     """ "y_hat" (B, 768, h, w) -> uint8 "pixels" (B, 2 h, 2 w, 8, 8, 3), blocks of 8 x 8."""
     b = _Builder("synthesis", tensors, config)
     y = b.graph.input("y_hat", "float32", Latents)
@@ -386,10 +390,11 @@ def _means(b: _Builder, name: str, features: Value, decoded: Value | None) -> Va
     return b.conv(h, f"{name}.out")
 
 
-NETWORKS: dict[str, Callable[[Mapping[str, NDArray[Any]], ModelConfig], Network]] = {
+NETWORKS: dict[str, Callable[[Tensors, ModelConfig], Network]] = {
     "analysis": analysis,
     "hyper": hyper,
     "quantise": quantise,
+    "round trip": functools.partial(quantise, back=True),
     "dequantise": dequantise,
     "synthesis": synthesis,
 }

@@ -88,18 +88,18 @@ byPart("cancel").addEventListener("click", () => patient?.abort());
 // What is known of the file: a guess while the dials move, then the file itself.
 function tell(facts, isGuess) {
   const cells = [
-    ["File size", facts.bytes, 0, "bytes"], ["Bits per pixel", facts.bpp, 3, ""],
-    ["Of the raw size", (100 * facts.bpp) / 24, 1, "%"],
+    ["File size", facts.bytes, 0, "bytes", true], ["Bits per pixel", facts.bpp, 3, "", true],
+    ["Of the raw size", facts.bpp && (100 * facts.bpp) / 24, 1, "%", true],
     ...state.model.metrics.map((m) => [m.title, facts[m.name], m.places, m.unit]),
   ];
-  byPart("facts").replaceChildren(...cells.map(([title, value, places, unit]) => {
+  byPart("facts").replaceChildren(...cells.map(([title, value, places, unit, estimated]) => {
     const cell = document.createElement("div");
     cell.appendChild(document.createElement("dt")).textContent = title;
     const shown = cell.appendChild(document.createElement("dd"));
     shown.classList.toggle("guess", isGuess);
     shown.textContent = value === undefined ? "…" : number(value, places);
     if (value !== undefined && value !== null && unit) shown.textContent += ` ${unit}`;
-    if (isGuess && title !== "PSNR" && value !== undefined) shown.textContent = `≈ ${shown.textContent}`;
+    if (isGuess && estimated && value !== undefined) shown.textContent = `≈ ${shown.textContent}`;
     return cell;
   }));
 }
@@ -108,38 +108,58 @@ function tag() {
   return state.model.dials.map((d) => `${d.name} ${number(state.dials[d.name], 2)}`).join(", ");
 }
 
-// The newest position wins: while one preview is made the others wait, and only the last is made.
-let moved = 0;
-let previewing = false;
+// The newest wish wins: while one picture is made the others wait, and only the last is made.
+class Newest {
+  constructor(make) {
+    this.make = make;
+    this.wishes = 0;
+    this.busy = false;
+  }
+
+  // Whether what was wanted last is made now; if not, another call is at it.
+  async wish() {
+    this.wishes += 1;
+    if (this.busy) return false;
+    this.busy = true;
+    try {
+      for (let made = 0; made !== this.wishes;) {
+        made = this.wishes;
+        await this.make();
+      }
+    } catch (error) {
+      failed(error);
+    } finally {
+      this.busy = false;
+    }
+    return true;
+  }
+}
+
+const previews = new Newest(preview);
+let rested = 0; // when the dials will have rested
 let settled = null;
 let coding = null;
+let guess = null;
 
-function move() {
-  moved += 1;
+function stop() {
   coding?.abort();
   patient?.abort();
   clearTimeout(settled);
+}
+
+function move() {
+  stop();
   byPart("files").hidden = byPart("bought").hidden = true;
   followDials();
-  follow();
+  follow().catch(failed);
 }
 
 async function follow() {
-  if (previewing) return;
-  previewing = true;
-  let shown = -1;
-  try {
-    while (shown !== moved) {
-      shown = moved;
-      await preview();
-    }
-  } catch (error) {
-    failed(error);
-  } finally {
-    previewing = false;
-  }
-  clearTimeout(settled);
-  settled = setTimeout(() => code().catch(failed), SETTLED);
+  rested = performance.now() + SETTLED;
+  guess = null;
+  if (!await previews.wish() || styling()) return;
+  if (guess) await measure(guess);
+  settled = setTimeout(() => code().catch(failed), rested - performance.now());
 }
 
 async function preview() {
@@ -147,10 +167,20 @@ async function preview() {
   byPart("state").textContent = "preview";
   if (picture.width * picture.height > state.model.preview_pixels) return;
   const answer = await ask(here("preview"), { dials: state.dials });
-  if (picture !== state.picture) return;
+  if (picture !== state.picture || styling()) return;
   await show("left", answer, tag());
-  tell(JSON.parse(answer.headers.get("X-Facts")), true);
+  guess = JSON.parse(answer.headers.get("X-Facts"));
+  tell(guess, true);
   say("");
+}
+
+// What takes longer to measure of a preview, until something moves again.
+async function measure(facts) {
+  const mine = new AbortController();
+  coding = mine;
+  for await (const line of lines(here(`previews/${facts.preview}`), undefined, mine.signal)) {
+    tell(Object.assign(facts, line), true);
+  }
 }
 
 async function code() {
@@ -180,7 +210,7 @@ async function receive(path, body, signal, onLine = () => {}) {
 
 async function take(line, signal) {
   state.exact = line;
-  state.dials = { ...line.dials };
+  Object.assign(state.dials, line.dials);
   followDials();
   const answer = await ask(here(`made/${line.made}/shown`), undefined, signal);
   await show("left", answer, tag());
@@ -188,11 +218,14 @@ async function take(line, signal) {
   if (byPart("beside").value === "bits") await beside(signal);
 }
 
+function stem() {
+  return state.picture.name.replace(/\.[^.]*$/, "") || "picture";
+}
+
 function offer({ made }) {
-  const stem = state.picture.name.replace(/\.[^.]*$/, "") || "picture";
   for (const [kind, end] of [["vrc", ".vrc"], ["png", ".decoded.png"]]) {
     byPart(kind).href = here(`made/${made}/${kind}`);
-    byPart(kind).download = stem + end;
+    byPart(kind).download = stem() + end;
   }
   byPart("files").hidden = false;
 }
@@ -338,7 +371,7 @@ function others() {
 byPart("target").addEventListener("submit", (event) => {
   event.preventDefault();
   const target = { measure: byPart("measure").value, value: Number(byPart("value").value) };
-  coding?.abort();
+  stop();
   takeTime("looking for it", async (signal, progress) => {
     state.plain = await receive(here("code"), { dials: others(), target }, signal, progress);
     compareAgain();
@@ -348,7 +381,7 @@ byPart("target").addEventListener("submit", (event) => {
 byPart("effort").addEventListener("submit", (event) => {
   event.preventDefault();
   const effort = Number(byPart("level").value);
-  coding?.abort();
+  stop();
   takeTime(`effort ${effort}`, async (signal, progress) => {
     const known = JSON.stringify(state.plain?.dials) === JSON.stringify(state.dials);
     if (!known) state.plain = await receive(here("code"), { dials: state.dials }, signal);
@@ -364,29 +397,30 @@ byPart("effort").addEventListener("submit", (event) => {
   });
 });
 
-// Dials come from the weights.
-function makeDials() {
-  for (const dial of state.model.dials) {
-    state.dials[dial.name] = dial.default;
-    const row = byPart("dials").appendChild(document.createElement("div"));
+// Dials come from the weights, of the codec or of a style: sliders in a box.
+function makeDials(box, dials, positions, moved) {
+  box.replaceChildren(...dials.map((dial) => {
+    positions[dial.name] ??= dial.default;
+    const row = document.createElement("div");
     row.className = "dial";
     const label = row.appendChild(document.createElement("label"));
     label.textContent = dial.name;
-    label.htmlFor = `dial-${dial.name}`;
+    label.htmlFor = `${box.dataset.part}-${dial.name}`;
     const input = row.appendChild(document.createElement("input"));
     Object.assign(input, { type: "range", id: label.htmlFor, min: 0, max: 1, step: 0.01 });
     input.dataset.dial = dial.name;
     row.appendChild(document.createElement("output")).htmlFor = input.id;
     input.addEventListener("input", () => {
-      state.dials[dial.name] = Number(input.value);
-      move();
+      positions[dial.name] = Number(input.value);
+      moved();
     });
-  }
+    return row;
+  }));
 }
 
-function followDials() {
-  for (const input of document.querySelectorAll("[data-dial]")) {
-    const position = state.dials[input.dataset.dial];
+function followDials(box = byPart("dials"), positions = state.dials) {
+  for (const input of box.querySelectorAll("[data-dial]")) {
+    const position = positions[input.dataset.dial];
     if (Number(input.value) !== position) input.value = position;
     input.nextElementSibling.textContent = number(position, 2);
     input.setAttribute("aria-valuetext", number(position, 2));
@@ -395,12 +429,11 @@ function followDials() {
 
 // Pictures: chosen, dropped, from the command line, or from before the page was loaded again.
 async function open(file) {
-  if (file.size > state.model.max_bytes) {
-    say(`${file.name} has more than ${number(state.model.max_bytes, 0)} bytes`);
-    return;
-  }
-  document.body.classList.add("busy-opening");
+  document.body.classList.add("opening");
   try {
+    if (file.size > state.model.max_bytes) {
+      throw new Error(`${file.name} has more than ${number(state.model.max_bytes, 0)} bytes`);
+    }
     const answer = await ask(`pictures?name=${encodeURIComponent(file.name)}`, file);
     const facts = await answer.json();
     offerPicture(facts);
@@ -408,7 +441,7 @@ async function open(file) {
   } catch (error) {
     failed(error);
   } finally {
-    document.body.classList.remove("busy-opening");
+    document.body.classList.remove("opening");
   }
 }
 
@@ -419,14 +452,14 @@ function offerPicture(facts) {
 }
 
 async function look(facts) {
-  coding?.abort();
-  patient?.abort();
+  stop();
   Object.assign(state, { picture: facts, exact: null, plain: null, others: {}, points: [] });
   byPart("pictures").value = facts.id;
   history.replaceState(null, "", `#${facts.id}`);
   document.title = `${facts.name} – vrcodec explore`;
   byPart("empty").hidden = true;
   byPart("work").hidden = false;
+  byPart("modes").hidden = !state.model.styles;
   const origin = facts.file
     ? ["a .vrc file: beside it is what it shows, and moving a dial codes that again"] : [];
   byPart("notes").textContent = [`${facts.name}, ${facts.width}×${facts.height}`, ...origin, ...facts.notes].join("; ");
@@ -435,9 +468,19 @@ async function look(facts) {
   stage.size(facts.width, facts.height);
   table();
   plot();
+  tell({}, true);
+  byPart("files").hidden = byPart("bought").hidden = true;
   byPart("beside").value = "original";
-  await beside();
-  if (facts.file) await lookAtFile(facts.file);
+  const original = await ask(here("original"));
+  await Promise.all([show("left", original.clone(), "original"), show("right", original, "original")]);
+  await lookAgain();
+}
+
+// What the left side shows of a picture to begin with, in either mode.
+async function lookAgain() {
+  const { file } = state.picture;
+  if (styling()) restyle();
+  else if (file) await lookAtFile(file);
   else move();
 }
 
@@ -463,6 +506,7 @@ for (const input of document.querySelectorAll("[data-part=file]")) {
   });
 }
 document.addEventListener("dragover", (event) => {
+  if (!event.dataTransfer.types.includes("Files")) return;
   event.preventDefault();
   document.body.classList.add("dropping");
 });
@@ -470,14 +514,17 @@ document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) document.body.classList.remove("dropping");
 });
 document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dropping");
   const [file] = event.dataTransfer.files;
-  if (file) open(file);
+  document.body.classList.remove("dropping");
+  if (!file) return;
+  event.preventDefault();
+  open(file);
 });
 document.addEventListener("paste", (event) => {
   const [file] = event.clipboardData.files;
-  if (file) open(file);
+  if (!file) return;
+  event.preventDefault();
+  open(file);
 });
 
 function fill(select, pairs) {
@@ -491,7 +538,7 @@ const MEASURES = {
 
 function furnish(model) {
   state.model = model;
-  makeDials();
+  makeDials(byPart("dials"), model.dials, state.dials, move);
   fill(byPart("beside"), Object.entries(model.codecs).map(([name, title]) => [name, `${title}, same size`]));
   fill(byPart("measure"), model.targets.map((name) => [name, MEASURES[name]]));
   fill(byPart("level"), model.efforts.slice(1).map((effort) => [effort, effort]));
@@ -520,6 +567,9 @@ async function start() {
   furnish(await (await ask("model")).json());
   flipByKey(new Map([[byPart("work"), stage]]));
   sayValues(byPart("plot"));
+  new ResizeObserver(([{ target }]) => {
+    byPart("work").style.setProperty("--frame", `${target.offsetHeight}px`);
+  }).observe(byPart("frame"));
   for (const box of document.querySelectorAll(".scroll, figure")) sayMore(box);
   for (const id of new Set([...state.model.pictures, window.location.hash.slice(1)])) {
     if (id) await ask(`pictures/${id}`).then(async (answer) => offerPicture(await answer.json()), () => {});
@@ -529,4 +579,4 @@ async function start() {
   const chosen = wanted ?? first;
   if (chosen) await look(await (await ask(`pictures/${chosen.value}`)).json());
 }
-start().catch(failed);
+document.addEventListener("DOMContentLoaded", () => start().catch(failed));
