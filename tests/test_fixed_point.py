@@ -82,7 +82,8 @@ def without_torch(
     condition = FoldedCondition(conditioning, np.zeros(0), np.zeros(0))
 
     def run(network: Network, **inputs: NDArray[Any]) -> NDArray[Any]:
-        return Session(network.model, threads).run(inputs | network.inputs_at(condition))
+        feeds = inputs | network.inputs_at(condition)
+        return Session(network.model, threads).run(feeds)[0]
 
     features = run(scale_features(path), z=z.numpy().astype(np.int16)[None])
     return run(scale_indexes(path), features=features)[0]
