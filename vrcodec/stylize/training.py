@@ -16,7 +16,7 @@ from torch import Tensor
 from vrcodec.errors import VrcodecError
 from vrcodec.pictures import read_pixels
 from vrcodec.stylize.config import StyleConfig
-from vrcodec.stylize.features import EfficientNetLite, Features
+from vrcodec.stylize.features import EfficientNetLite, Features, name_of
 from vrcodec.stylize.network import StyleNet
 from vrcodec.stylize.objective import StyleTransfer
 from vrcodec.stylize.options import StyleOptions
@@ -46,7 +46,8 @@ def train_style(
         given: fields of `StyleOptions`; a resumed run keeps those that are not named.
         config: name and shape of the style; of a resumed run its own.
         init: weights of a style to begin with, of the same shape.
-        features: what terms are measured in; None: `EfficientNetLite`.
+        features: what terms are measured in, the same when a run goes on; None:
+            `EfficientNetLite`.
         device: the CPU, if nothing is said.
         visible: say on stderr what happens.
 
@@ -54,11 +55,17 @@ def train_style(
         False if it was interrupted and `resume` would go on.
 
     Raises:
-        VrcodecError: a picture, the run's folder or an option is wrong; one line.
+        VrcodecError: a picture, the run's folder, an option or the features are wrong; one line.
     """
     measure = features or EfficientNetLite()
+    sources = {"pictures": [str(path.absolute()) for path in folders]}
+    sources["features"] = [name_of(measure)]
 
     def begin(found: Checkpoint[StyleOptions] | None, options: StyleOptions) -> StyleTransfer:
+        if found:
+            known = found.sources.get("features", sources["features"])
+            if known != sources["features"]:
+                raise VrcodecError(f"{run}: is trained with the features {', '.join(known)!r:.80}")
         shape = _described(found) if found else config or StyleConfig("style")
         place = device or torch.device("cpu")
         if isinstance(measure, torch.nn.Module):
@@ -78,7 +85,7 @@ def train_style(
         StyleOptions,
         resume=resume,
         device=device,
-        sources={"pictures": [str(path.absolute()) for path in folders]},
+        sources=sources,
         visible=visible,
     )
 
