@@ -26,7 +26,7 @@ from vrcodec.stylize.network import StyleNet
 from vrcodec.stylize.objective import StyleTransfer, measured
 from vrcodec.stylize.options import StyleOptions
 from vrcodec.stylize.sheet import sheet
-from vrcodec.stylize.stylizer import Stylizer
+from vrcodec.stylize.stylizer import SAMPLE, Stylizer
 from vrcodec.stylize.training import begun, style_picture, train_style
 from vrcodec.stylize.weights import find, folder, load_style, names, save_style
 from vrcodec.training.data import PictureStore
@@ -73,7 +73,7 @@ def test_tiled_is_untiled(network: StyleNet, size: tuple[int, int]) -> None:
     tiled = stylizer.apply(pixels, tile=32, whole=0).astype(int)
     untiled = stylizer.apply(pixels, tile=1 << 20, whole=0).astype(int)
     assert np.abs(tiled - untiled).max() <= 1
-    if max(size) <= 512:  # one window is the picture
+    if max(size) <= SAMPLE:  # one window is the picture
         assert np.abs(tiled - stylizer.apply(pixels).astype(int)).max() <= 1
     assert np.abs(tiled - pixels).mean() > 5
 
