@@ -58,15 +58,9 @@ def train_style(
         VrcodecError: a picture, the run's folder, an option or the features are wrong; one line.
     """
     measure = features or EfficientNetLite()
-    sources = {"pictures": [str(path.absolute()) for path in folders]}
-    sources["features"] = [name_of(measure)]
 
     def begin(found: Checkpoint[StyleOptions] | None, options: StyleOptions) -> StyleTransfer:
-        if found:
-            known = found.sources.get("features", sources["features"])
-            if known != sources["features"]:
-                raise VrcodecError(f"{run}: is trained with the features {', '.join(known)!r:.80}")
-        shape = _described(found) if found else config or StyleConfig("style")
+        shape = _described(found, measure) if found else config or StyleConfig("style")
         place = device or torch.device("cpu")
         if isinstance(measure, torch.nn.Module):
             measure.to(place)
@@ -85,7 +79,10 @@ def train_style(
         StyleOptions,
         resume=resume,
         device=device,
-        sources=sources,
+        sources={
+            "pictures": [str(path.absolute()) for path in folders],
+            "features": [name_of(measure)],
+        },
         visible=visible,
     )
 
@@ -113,7 +110,15 @@ def begun(path: Path, config: StyleConfig) -> StyleNet:
     return network
 
 
-def _described(found: Checkpoint[StyleOptions]) -> StyleConfig:
+def _described(found: Checkpoint[StyleOptions], features: Features) -> StyleConfig:
+    """The style of a run that goes on with features.
+
+    Raises:
+        VrcodecError: it is no style, or was measured in others.
+    """
+    known = found.sources.get("features", [])
+    if known and known != [name_of(features)]:
+        raise VrcodecError(f"{found.path}: trained with the features {', '.join(known)!r:.80}")
     try:
         return StyleConfig.from_json(found.config)
     except ValueError:
