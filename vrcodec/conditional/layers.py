@@ -53,16 +53,23 @@ class Moments:
     """
 
     def __init__(self, pooled: bool = False) -> None:
-        self.dims = (0, 2, 3) if pooled else (2, 3)
+        self.pooled = pooled
         self.taken: list[_Pair] = []
         self._known: Iterator[_Pair] | None = None
 
     def of(self, x: Tensor) -> _Pair:
-        """Mean and deviation (B or 1, C, 1, 1) for the next layer, whose input is x."""
+        """Mean and deviation (B or 1, C, 1, 1) for the next layer, whose input is x.
+
+        As the mean of squares less the square of the mean, over rows: for channels-last maps on a
+        CPU `torch.var_mean` takes ten times as long, about what the convolution before it takes.
+        """
         if self._known is not None:
             return next(self._known)
-        variance, mean = torch.var_mean(x, dim=self.dims, correction=0, keepdim=True)
-        self.taken.append((mean, (variance + EPSILON).sqrt()))
+        rows = x.float().permute(0, 2, 3, 1).flatten(0 if self.pooled else 1, 2)
+        mean, square = rows.mean(-2), (rows * rows).mean(-2)
+        deviation = ((square - mean * mean).clamp_min(0) + EPSILON).sqrt()
+        shape = (-1, x.shape[1], 1, 1)
+        self.taken.append((mean.view(shape), deviation.view(shape)))
         return self.taken[-1]
 
     def again(self) -> Moments:

@@ -1,7 +1,9 @@
 """The feed-forward network of a style: a picture to a picture, conditioned on five coefficients.
 
 After Johnson et al. (ECCV 2016), with two changes for speed: pictures are folded to a quarter of
-their resolution before the first layer, and what the network makes is added to the picture.
+their resolution before the first layer, and what the network makes is added to the picture. How
+much of the picture is kept for that, FiLM says: behind instance norm nothing knows its colours any
+more, so that what is too much of them could not be taken away.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vrcodec.conditional.film import ConditioningNet
-from vrcodec.conditional.layers import ConditionedInstanceNorm, Moments
+from vrcodec.conditional.layers import ConditionedInstanceNorm, Film, Moments
 from vrcodec.stylize.config import StyleConfig
 
 FOLD = 4
@@ -37,7 +39,8 @@ class _Block(nn.Module):
         self.second = _Conv(width, width, film_width)
 
     def forward(self, x: Tensor, embedding: Tensor, moments: Moments) -> Tensor:
-        return x + self.second(F.relu(self.first(x, embedding, moments)), embedding, moments)
+        y = F.relu(self.first(x, embedding, moments), inplace=True)
+        return x + self.second(y, embedding, moments)
 
 
 class StyleNet(nn.Module):
@@ -48,6 +51,7 @@ class StyleNet(nn.Module):
         self.config = config
         width, half, film = config.width, config.width // 2, config.film_width
         self.conditioning = ConditioningNet(len(config.dials), film)
+        self.kept = Film(3, film)
         self.stem = _Conv(3 * FOLD**2, width, film)
         self.blocks = nn.ModuleList(_Block(width, film) for _ in range(config.blocks))
         self.widen = nn.Conv2d(width, 4 * half, 1)
@@ -75,12 +79,12 @@ class StyleNet(nn.Module):
         moments = moments or Moments()
         embedding = self.conditioning(positions)
         y = F.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last)
-        y = F.relu(self.stem(y, embedding, moments))
+        y = F.relu(self.stem(y, embedding, moments), inplace=True)
         for block in self.blocks:
             y = block(y, embedding, moments)
-        y = F.relu(F.pixel_shuffle(self.widen(y), 2))
-        y = F.relu(self.detail(y, embedding, moments))
-        return x + F.pixel_shuffle(self.last(_framed(y)), 2)
+        y = F.relu(F.pixel_shuffle(self.widen(y), 2), inplace=True)
+        y = F.relu(self.detail(y, embedding, moments), inplace=True)
+        return self.kept(x, embedding) + F.pixel_shuffle(self.last(_framed(y)), 2)
 
 
 def _framed(x: Tensor) -> Tensor:

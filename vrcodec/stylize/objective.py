@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vrcodec.errors import VrcodecError, reason
 from vrcodec.stylize.config import CONTENT, STYLE_LAYERS, StyleConfig
-from vrcodec.stylize.features import Features, gram
+from vrcodec.stylize.features import Features, Maps, gram, name_of
 from vrcodec.stylize.network import FOLD, StyleNet
 from vrcodec.stylize.weights import save_style
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
@@ -42,6 +43,9 @@ class StyleTransfer(Task[StyleNet]):
         seed: of all that is drawn.
         held: dials that stay at a position, for a twin that is trained for that alone.
         initial: a network to begin with.
+
+    Raises:
+        VrcodecError: the features are not what they should be.
     """
 
     figures: tuple[str, ...] = (CONTENT, *STYLE_LAYERS)
@@ -61,7 +65,7 @@ class StyleTransfer(Task[StyleNet]):
         self.sampler = CropSampler(store, PLAIN, seed)
         self.rng = self.sampler.rng
         with torch.no_grad():
-            maps = features(style[None])
+            maps = checked(features, style[None])
             self.wanted = [[gram(layer) for layer in layers] for layers in maps.style]
 
     def fresh(self) -> StyleNet:
@@ -113,6 +117,21 @@ class StyleTransfer(Task[StyleNet]):
     def export(self, finished: StyleNet, path: Path) -> None:
         """Write a style's weights file. Raises VrcodecError."""
         save_style(path, finished)
+
+
+def checked(features: Features, pictures: Tensor) -> Maps:
+    """What features, which may be a user's own, give for pictures. Raises VrcodecError."""
+    try:
+        maps = features(pictures)
+        every = [maps.content, *(layer for layers in maps.style for layer in layers)]
+        right = len(maps.style) == len(STYLE_LAYERS) and all(maps.style)
+        right = right and all(layer.ndim == 4 for layer in every)
+    except Exception as error:  # anybody's code
+        raise VrcodecError(f"features {name_of(features)}: {reason(error)}") from error
+    if not right:
+        wanted = f"maps (B, C, h, w) of the content and of {len(STYLE_LAYERS)} layers of style"
+        raise VrcodecError(f"features {name_of(features)}: not {wanted}")
+    return maps
 
 
 def flaws(made: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ WHOLE = 1 << 22
 """Pixels up to which a picture is computed in one piece."""
 TILE = 1024
 """Side of a tile of a larger one."""
-SAMPLE = 512
+SAMPLE = 256
 """Side of the windows that the moments of a larger picture are taken from."""
-WINDOWS = 4
+WINDOWS = 5
 """How many of these along a side, evenly spread."""
 
 

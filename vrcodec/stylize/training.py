@@ -16,7 +16,7 @@ from torch import Tensor
 from vrcodec.errors import VrcodecError
 from vrcodec.pictures import read_pixels
 from vrcodec.stylize.config import StyleConfig
-from vrcodec.stylize.features import EfficientNetLite, Features
+from vrcodec.stylize.features import EfficientNetLite, Features, name_of
 from vrcodec.stylize.network import StyleNet
 from vrcodec.stylize.objective import StyleTransfer
 from vrcodec.stylize.options import StyleOptions
@@ -46,7 +46,8 @@ def train_style(
         given: fields of `StyleOptions`; a resumed run keeps those that are not named.
         config: name and shape of the style; of a resumed run its own.
         init: weights of a style to begin with, of the same shape.
-        features: what terms are measured in; None: `EfficientNetLite`.
+        features: what terms are measured in, the same when a run goes on; None:
+            `EfficientNetLite`.
         device: the CPU, if nothing is said.
         visible: say on stderr what happens.
 
@@ -54,12 +55,12 @@ def train_style(
         False if it was interrupted and `resume` would go on.
 
     Raises:
-        VrcodecError: a picture, the run's folder or an option is wrong; one line.
+        VrcodecError: a picture, the run's folder, an option or the features are wrong; one line.
     """
     measure = features or EfficientNetLite()
 
     def begin(found: Checkpoint[StyleOptions] | None, options: StyleOptions) -> StyleTransfer:
-        shape = _described(found) if found else config or StyleConfig("style")
+        shape = _described(found, measure) if found else config or StyleConfig("style")
         place = device or torch.device("cpu")
         if isinstance(measure, torch.nn.Module):
             measure.to(place)
@@ -78,7 +79,10 @@ def train_style(
         StyleOptions,
         resume=resume,
         device=device,
-        sources={"pictures": [str(path.absolute()) for path in folders]},
+        sources={
+            "pictures": [str(path.absolute()) for path in folders],
+            "features": [name_of(measure)],
+        },
         visible=visible,
     )
 
@@ -106,7 +110,15 @@ def begun(path: Path, config: StyleConfig) -> StyleNet:
     return network
 
 
-def _described(found: Checkpoint[StyleOptions]) -> StyleConfig:
+def _described(found: Checkpoint[StyleOptions], features: Features) -> StyleConfig:
+    """The style of a run that goes on with features.
+
+    Raises:
+        VrcodecError: it is no style, or was measured in others.
+    """
+    known = found.sources.get("features", [])
+    if known and known != [name_of(features)]:
+        raise VrcodecError(f"{found.path}: trained with the features {', '.join(known)!r:.80}")
     try:
         return StyleConfig.from_json(found.config)
     except ValueError:

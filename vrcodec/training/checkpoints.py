@@ -56,7 +56,7 @@ class Checkpoint(Generic[Options]):
 
     Attributes:
         options: those of the run; of checkpoints that hold none, the defaults and `optimizer`.
-        sources: folders of the run's pictures, by use; empty if it holds none.
+        sources: what the run learns from, by use: folders of pictures; empty if it holds none.
     """
 
     path: Path
