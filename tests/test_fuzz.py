@@ -245,7 +245,7 @@ def hostile_case(number: int, codec: Codec) -> bytes:
     z = values(channels, *header.hyper_size)
     z_numbers = conditioning.bucket(8) * channels + np.indices(z.shape)[0].ravel()
     at = slice(0, rows), slice(0, columns)
-    y_numbers = codec.pipeline.networks.scale_indexes(z, conditioning, at).ravel()
+    y_numbers = codec.pipeline.networks.scale_indexes(z.astype(np.int16), conditioning, at).ravel()
     y = values(*y_numbers.shape)
     crc = SymbolsCrc()
     crc.update(z)
