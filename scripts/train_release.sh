@@ -7,14 +7,19 @@
 # pictures that anybody may use, if the weights are to be such. RUN/weights.safetensors is the result,
 # RUN/trunk.safetensors the weights before the learning rate fell, RUN/val.json their rate-distortion.
 # Started again after an interruption it goes on. A step takes 0.74 s on two idle cores with AVX2, so
-# the 160,000 take a day and a half; DEVICE=cuda uses a GPU, OPTIONS="--steps 500000" and the like
-# change the recipe. docs/training.md says how to go on from the result, and how to add the second dial.
+# the 160,000 take a day and a half; DEVICE=cuda uses a GPU, PROCESSES=N trains in N processes of a thread
+# each, which is faster where there are as many idle cores, OPTIONS="--steps 500000" and the like change the
+# recipe. docs/training.md says how to go on from the result, and how to add the second dial.
 set -euo pipefail
 run=$1 val=$2
 shift 2
 read -ra changes <<<"${OPTIONS:-}"
+train=(vrcodec train)
+if ((${PROCESSES:-1} > 1)); then
+    train=(torchrun --nproc-per-node "$PROCESSES" -m vrcodec train --threads 1)
+fi
 if [[ -f $run/checkpoint.pt ]]; then
-    exec vrcodec train -o "$run" --resume --device "${DEVICE:-auto}" "${changes[@]}"
+    exec "${train[@]}" -o "$run" --resume --device "${DEVICE:-auto}" "${changes[@]}"
 fi
 shape=$(mktemp)
 trap 'rm -f "$shape"' EXIT
@@ -24,6 +29,6 @@ cat >"$shape" <<'JSON'
  "context_blocks": 0, "context_passes": 4, "film_width": 64, "learned_linear": false}
 JSON
 # The rate falls over larger crops, with the integer scale path in the loop.
-vrcodec train "$@" -o "$run" --config "$shape" --val "$val" --device "${DEVICE:-auto}" \
+"${train[@]}" "$@" -o "$run" --config "$shape" --val "$val" --device "${DEVICE:-auto}" \
     --optimizer muon --lr 2e-3 --warmup 300 --batch 16 --patch 128 --steps 160000 \
     --decay 0.2 --final-patch 192 --final-batch 8 "${changes[@]}"
