@@ -234,6 +234,19 @@ def test_a_size_an_effort_and_the_curve(page: sync_api.Page) -> None:
     expect(part(page, "message")).to_contain_text("cannot be reached")
 
 
+def test_a_picture_may_come_before_the_page_knows_its_model(
+    browser: sync_api.Browser, address: str
+) -> None:
+    page, held = browser.new_page(), []
+    page.route("**/model", lambda route: held.append(route))
+    page.goto(address)
+    part(page, "file").set_input_files(LIGHTHOUSE)
+    page.wait_for_timeout(300)
+    held[0].continue_()
+    expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+    page.close()
+
+
 @pytest.mark.parametrize("way", ["drop", "paste"])
 def test_pictures_are_dropped_and_pasted(page: sync_api.Page, way: str) -> None:
     upload(page, LIGHTHOUSE)

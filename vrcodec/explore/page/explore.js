@@ -431,6 +431,7 @@ function followDials(box = byPart("dials"), positions = state.dials) {
 async function open(file) {
   document.body.classList.add("opening");
   try {
+    await furnished; // somebody may be quicker than the page
     if (file.size > state.model.max_bytes) {
       throw new Error(`${file.name} has more than ${number(state.model.max_bytes, 0)} bytes`);
     }
@@ -563,8 +564,11 @@ function furnish(model) {
   byPart("model").textContent = `Weights ${model.weights}, ${model.runtime}`;
 }
 
+let furnished = null; // fulfilled when the page knows its model
+
 async function start() {
-  furnish(await (await ask("model")).json());
+  furnished = ask("model").then((answer) => answer.json()).then(furnish);
+  await furnished;
   flipByKey(new Map([[byPart("work"), stage]]));
   sayValues(byPart("plot"));
   new ResizeObserver(([{ target }]) => {
