@@ -107,7 +107,8 @@ class TorchNetworks:
         at: At,
         grey: bool,
     ) -> NDArray[np.int16]:
-        return self.round_trip(y, z, conditioning, at, grey)[0]
+        with self._at_work(_pixels_of(y)):
+            return _array(self._round_trip(y, z, conditioning, at, grey)[0])
 
     def round_trip(
         self,
@@ -118,10 +119,21 @@ class TorchNetworks:
         grey: bool,
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         with self._at_work(_pixels_of(y)):
-            condition = self._condition(conditioning)
-            given = self._tensor(y), self._tensor(z)
-            symbols, y_hat = self.model.round_trip(*given, condition, at, grey)
-            return _array(symbols.short()), _array(y_hat)
+            symbols, y_hat = self._round_trip(y, z, conditioning, at, grey)
+            return _array(symbols), _array(y_hat)
+
+    def _round_trip(
+        self,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+        grey: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Both still on the device: an encoder does not fetch what it does not need."""
+        given = self._tensor(y), self._tensor(z)
+        symbols, y_hat = self.model.round_trip(*given, self._condition(conditioning), at, grey)
+        return symbols.short(), y_hat
 
     def dequantise(
         self,
