@@ -297,8 +297,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_two_processes_train_like_one(
-    fresh: TrainingState[CompressionModel], photographs: Path, tmp_path: Path
+    fresh: TrainingState[CompressionModel], photographs: Path, tmp_path: Path, optimizer: str
 ) -> None:
     """The same crops, split; what differs is the noise that stands for rounding."""
     trained = []
@@ -318,6 +319,7 @@ def test_two_processes_train_like_one(
                 run,
                 TINY.to_json(),
                 "100",
+                optimizer,
             ],
             cwd=TESTS.parent,
             env=os.environ | {"PYTHONPATH": str(TESTS.parent)},
@@ -557,6 +559,15 @@ def test_crops_are_parts_of_the_pictures(store: PictureStore) -> None:
                     for r, c in zip(rows.tolist(), columns.tolist(), strict=True)
                 )
         assert found
+
+
+def test_crops_are_the_same_wherever_they_are_cut(store: PictureStore) -> None:
+    sampler = CropSampler(store, Augmentation(), seed=5)
+    indices = np.arange(5) % len(store)
+    corners = np.array([[0, 3], [5, 0], [7, 9], [1, 1], [2, 4]])
+    flip = np.array([True, False, True, False, True])
+    one_by_one = sampler._gather(indices, corners, 48, flip)
+    assert torch.equal(one_by_one, sampler._gather_at_once(indices, corners, 48, flip))
 
 
 def test_augmentation_makes_grey_and_reduced_crops(store: PictureStore) -> None:

@@ -38,7 +38,7 @@ from vrcodec.training.growing import grown
 from vrcodec.training.loop import train
 from vrcodec.training.losses import TUNE_RANGE
 from vrcodec.training.objective import Batch
-from vrcodec.training.optimizers import orthogonal
+from vrcodec.training.optimizers import orthogonal, orthogonal_each, shares
 from vrcodec.training.options import TrainingOptions
 from vrcodec.training.rate_distortion import RateDistortion, with_tune
 from vrcodec.training.schedule import sample_positions
@@ -490,6 +490,17 @@ def test_orthogonal_brings_singular_values_near_one(shape: tuple[int, int, int])
     values = torch.linalg.svdvals(made)
     assert made.shape == shape and values.max() < 1.35
     assert values.median() > 0.7
+
+
+def test_processes_divide_the_matrices_evenly() -> None:
+    torch.manual_seed(1)
+    matrices = [torch.randn(shape) for shape in [(24, 40), (8, 9), (24, 40), (64, 30), (8, 9)]]
+    owners = shares([matrix.shape for matrix in matrices], 2)
+    assert owners[3] != owners[0] == owners[2]  # 57,600 against twice 23,040
+    together = orthogonal_each(matrices, torch.float32)
+    for matrix, made in zip(matrices, together, strict=True):
+        alone = orthogonal(matrix[None], torch.float32)[0]
+        assert torch.allclose(made, alone, atol=1e-5)
 
 
 def test_precision_is_what_was_asked_for() -> None:

@@ -169,17 +169,26 @@ class CropSampler:
                 continue
             corners = rng.integers(shapes[which] - side + 1)
             part = self._gather(indices[which], corners, side, rng.random(which.sum()) < 0.5)
-            if side != size:
-                part = F.interpolate(
-                    part, size=(size, size), mode="bicubic", antialias=True
-                ).clamp_(0, 1)
+            part = part.float() / 255 if side == size else _reduced(part, size)
             crops[torch.from_numpy(which).to(crops.device)] = part
         return self._augment(crops, rng.random(count))
 
     def _gather(
         self, indices: NDArray[Any], corners: NDArray[Any], side: int, flip: NDArray[Any]
     ) -> Tensor:
-        """Crops (n, 3, side, side) of pictures, their corners (n, 2) at row and column."""
+        """Crops (n, 3, side, side), uint8, of pictures; corners (n, 2) at row and column."""
+        if self.store.pixels.device.type == "cpu":
+            crops = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
+            for crop, index, (top, left), turned in zip(crops, indices, corners, flip, strict=True):
+                seen = self.store.picture(index)[:, top : top + side, left : left + side]
+                crop.copy_(seen.flip(-1) if turned else seen)
+            return crops
+        return self._gather_at_once(indices, corners, side, flip)
+
+    def _gather_at_once(
+        self, indices: NDArray[Any], corners: NDArray[Any], side: int, flip: NDArray[Any]
+    ) -> Tensor:
+        """The same in one operation, for devices where starting one is what takes time."""
         device = self.store.pixels.device
         shapes = np.array(self.store.shapes)[indices]
         start = np.array(self.store.offsets)[indices] + corners[:, 0] * shapes[:, 1] + corners[:, 1]
@@ -191,7 +200,7 @@ class CropSampler:
         turned = torch.from_numpy(flip).to(device)[:, None, None, None]
         where = first + plane * torch.arange(3, device=device)[:, None, None]
         where = where + row * along[:, None] + torch.where(turned, side - 1 - along, along)
-        return self.store.pixels[where].float() / 255
+        return self.store.pixels[where]
 
     def _augment(self, crops: Tensor, draws: NDArray[Any]) -> Tensor:
         """Turn some crops grey, blend some with noise, replace some; in place."""
@@ -217,3 +226,14 @@ class CropSampler:
         if rng.random() < 0.3:
             checker = torch.zeros_like(checker)
         return torch.lerp(first, second, checker)
+
+
+def _reduced(crops: Tensor, size: int) -> Tensor:
+    """Crops of uint8 (n, 3, H, W) as (n, 3, size, size), float in [0, 1].
+
+    On a CPU rounded to 8 bits, as pictures are; that is ten times as fast.
+    """
+    if crops.device.type != "cpu":
+        crops = crops.float()
+    made = F.interpolate(crops, size=(size, size), mode="bicubic", antialias=True)
+    return (made.float() / 255).clamp_(0, 1)

@@ -59,7 +59,9 @@ class World:
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+        return nn.parallel.DistributedDataParallel(
+            model, device_ids=ids, gradient_as_bucket_view=True
+        )
 
     def largest(self, *values: float) -> list[float]:
         """The largest of every process's values: how all of them come to one decision."""
@@ -70,11 +72,15 @@ class World:
         return torch.stack(self._gathered(values)).mean(0).tolist()
 
     def _gathered(self, values: tuple[float, ...]) -> list[Tensor]:
-        own = torch.tensor(values, dtype=torch.float64, device=self.device)
+        return self.gathered(torch.tensor(values, dtype=torch.float64, device=self.device))
+
+    def gathered(self, own: Tensor) -> list[Tensor]:
+        """Every process's tensor, by rank; they are of one shape and type."""
         if self.size == 1:
             return [own]
         everyone = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(everyone, own)
+        # As bytes: not every library that carries them knows every type.
+        dist.all_gather([x.view(torch.uint8) for x in everyone], own.view(torch.uint8))
         return everyone
 
     def check_equal(self, parameters: list[Tensor]) -> None:

@@ -21,6 +21,7 @@ from vrcodec.training.distributed import World
 from vrcodec.training.fast import FastGradients
 from vrcodec.training.log import Log
 from vrcodec.training.objective import Batch, Model, Objective
+from vrcodec.training.optimizers import MuonAdamW
 from vrcodec.training.options import LoopOptions
 from vrcodec.training.schedule import learning_rate
 
@@ -123,6 +124,8 @@ class _Loop(Generic[Model]):
         (low,) = world.largest(fast is not torch.float32)  # one type for all
         self.autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bool(low))
         self.forward: Callable[..., object] = world.wrap(state.model)
+        if isinstance(state.optimizer, MuonAdamW):
+            state.optimizer.spread(world)
         self.fast: AbstractContextManager[object] = FastGradients()
         if options.compile:
             self.forward, self.fast = torch.compile(self.forward), nullcontext()

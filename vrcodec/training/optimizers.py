@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from vrcodec.training.distributed import World
 
 NAMES = ("adamw", "muon")
 BETAS = (0.9, 0.98)
@@ -26,7 +29,8 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose matrices are replaced by nearly orthogonal ones (Jordan et al., 2024).
 
     So a step is equally long in every direction. Updates are scaled to the size that AdamW's have
-    (Liu et al., 2025). Matrices of one shape are orthogonalised together.
+    (Liu et al., 2025). Matrices of one shape are orthogonalised together, and each by one process
+    of `world` alone.
 
     Args:
         matrices: parameters of two dimensions.
@@ -39,23 +43,43 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(matrices, {"lr": lr})
         self.dtype = dtype
+        self.world = World()
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         """One update of every matrix that has a gradient."""
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = {}
-            for matrix in group["params"]:
-                if matrix.grad is not None:
-                    shapes.setdefault(matrix.shape, []).append(matrix)
-            for (rows, columns), matrices in shapes.items():
-                gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
-                momenta = [self._momentum(matrix) for matrix in matrices]
-                torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-                ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
-                updates = orthogonal(torch.stack(list(ahead)), self.dtype)
-                size = -0.2 * group["lr"] * max(rows, columns) ** 0.5
-                torch._foreach_add_(list[Tensor](matrices), list(updates.unbind()), alpha=size)
+            matrices = [matrix for matrix in group["params"] if matrix.grad is not None]
+            if not matrices:
+                continue
+            gradients = [matrix.grad for matrix in matrices]
+            momenta = [self._momentum(matrix) for matrix in matrices]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's
+            for matrix, update in zip(matrices, self._orthogonal(list(ahead)), strict=True):
+                matrix.add_(update, alpha=-0.2 * group["lr"] * max(matrix.shape) ** 0.5)
+
+    def _orthogonal(self, matrices: list[Tensor]) -> list[Tensor]:
+        """All of them made nearly orthogonal, every process doing its share."""
+        world = self.world
+        owners = shares([matrix.shape for matrix in matrices], world.size)
+        mine = [k for k, owner in enumerate(owners) if owner == world.rank]
+        made = orthogonal_each([matrices[k] for k in mine], self.dtype)
+        if world.size == 1:
+            return made
+        lengths = [0] * world.size
+        for matrix, owner in zip(matrices, owners, strict=True):
+            lengths[owner] += matrix.numel()
+        flat = torch.zeros(max(lengths), dtype=self.dtype, device=matrices[0].device)
+        if made:
+            flat[: lengths[world.rank]] = torch.cat([matrix.flatten() for matrix in made])
+        rest, updates = world.gathered(flat), []
+        for matrix, owner in zip(matrices, owners, strict=True):
+            here, rest[owner] = rest[owner].split(
+                [matrix.numel(), len(rest[owner]) - matrix.numel()]
+            )
+            updates.append(here.view(matrix.shape))
+        return updates
 
     def _momentum(self, matrix: nn.Parameter) -> Tensor:
         state = self.state[matrix]
@@ -65,8 +89,31 @@ class Muon(torch.optim.Optimizer):
         return momentum
 
 
+def shares(shapes: Sequence[tuple[int, ...]], size: int) -> list[int]:
+    """Which of `size` processes makes each matrix of these shapes orthogonal: all work as long."""
+    owners, busy = [0] * len(shapes), [0] * size
+    work = [min(shape) ** 2 * max(shape) for shape in shapes]
+    for k in sorted(range(len(shapes)), key=lambda k: -work[k]):
+        owners[k] = min(range(size), key=busy.__getitem__)
+        busy[owners[k]] += work[k]
+    return owners
+
+
+def orthogonal_each(matrices: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Matrices with their singular values brought near 1; those of one shape together."""
+    places: dict[torch.Size, list[int]] = {}
+    for k, matrix in enumerate(matrices):
+        places.setdefault(matrix.shape, []).append(k)
+    made = list(matrices)
+    for together in places.values():
+        stack = orthogonal(torch.stack([matrices[k] for k in together]), dtype)
+        for k, matrix in zip(together, stack.unbind(), strict=True):
+            made[k] = matrix
+    return made
+
+
 def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """Matrices (n, rows, columns) with their singular values brought near 1, float32."""
+    """Matrices (n, rows, columns) with their singular values brought near 1."""
     wide = matrices.shape[1] <= matrices.shape[2]
     x = (matrices if wide else matrices.mT).to(dtype)
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
@@ -74,7 +121,7 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
         gram = torch.bmm(x, x.mT)
         gram = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, gram, x, beta=a)
-    return (x if wide else x.mT).float()
+    return x if wide else x.mT
 
 
 class MuonAdamW:
@@ -89,6 +136,10 @@ class MuonAdamW:
         self.matrices = [nn.Parameter(_as_matrix(w.data, w)) for w in self.weights]
         self.muon = Muon(self.matrices, lr, dtype)
         self.adamw = torch.optim.AdamW(rest, lr=lr, betas=BETAS, weight_decay=0.0, fused=True)
+
+    def spread(self, world: World) -> None:
+        """Let the processes of a world, whose gradients are the same, divide Muon's work."""
+        self.muon.world = world
 
     @property
     def state(self) -> dict[Any, Any]:
