@@ -26,7 +26,8 @@ trap 'rm -f "$shape"' EXIT
 cat >"$shape" <<'JSON'
 {"lambda_ranges": [[0.0006, 0.5]], "width8": 128, "width16": 256, "analysis_blocks": [2, 2],
  "synthesis_blocks": [2, 3], "core": 192, "hyper": 64, "hyper_width": 96, "context_width": 128,
- "context_blocks": 0, "context_passes": 4, "film_width": 64, "learned_linear": false}
+ "context_blocks": 0, "context_passes": 4, "film_width": 64, "dead_zone": [0.15, 0.4],
+ "learned_linear": false}
 JSON
 # The rate falls over larger crops, with the integer scale path in the loop.
 "${train[@]}" "$@" -o "$run" --config "$shape" --val "$val" --device "${DEVICE:-auto}" \

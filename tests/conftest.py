@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from PIL import Image
 
 from vrcodec.batch import Encoding, RunSettings
 from vrcodec.codec.settings import EncodeSettings
-from vrcodec.model.weights_file import weights_id
+from vrcodec.model.weights_file import load_weights, save_weights, weights_id
 from vrcodec.pictures import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -100,6 +101,16 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
 def tiny_weights() -> Path:
     """A weights file of a tiny frozen model."""
     return GOLDEN / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def zoned_weights(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, with an encoder that draws symbols towards zero."""
+    weights = load_weights(tiny_weights)
+    path = tmp_path_factory.mktemp("zoned") / "zoned.safetensors"
+    config = dataclasses.replace(weights.config, dead_zone=(0.5, 1.0))
+    save_weights(path, config, dict(weights.tensors))
+    return path
 
 
 @pytest.fixture(scope="session")

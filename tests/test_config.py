@@ -45,6 +45,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         context_blocks=draw(few),
         context_passes=draw(st.sampled_from([1, 2, 4])),
         film_width=draw(st.integers(0, 9)),
+        dead_zone=draw(st.sampled_from([(0.0, 0.0), (0.25, 3.0)])),
         learned_linear=draw(st.booleans()),
     )
 

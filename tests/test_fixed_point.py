@@ -23,7 +23,7 @@ from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelC
 from vrcodec.model.entropy_model import ScalePath
 from vrcodec.model.fixed_point import FixedPointScalePath
 from vrcodec.model.integer_path import EXACT, SHUFFLE, FixedPointLayer, IntegerScalePath
-from vrcodec.model.onnx_graph import Network
+from vrcodec.model.onnx_builder import Network
 from vrcodec.model.onnx_scale_path import scale_features, scale_indexes
 
 CONFIG = ModelConfig(

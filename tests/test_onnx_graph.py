@@ -37,6 +37,7 @@ CONFIGS = {
     "without FiLM": dataclasses.replace(SMALL, film_width=0),
     "context blocks": dataclasses.replace(SMALL, context_blocks=2, context_passes=2),
     "one pass": dataclasses.replace(SMALL, context_passes=1, learned_linear=False),
+    "dead zone": dataclasses.replace(SMALL, dead_zone=(0.2, 0.5)),
     "few blocks": dataclasses.replace(SMALL, analysis_blocks=(0, 1), synthesis_blocks=(1, 0)),
 }
 ODD = (2, 83, 134, 3)
@@ -99,15 +100,17 @@ def test_networks_agree(weights: Weights) -> None:
         assert differing(ours.hyper(y, at), z) < 1e-2
         rows, columns = slice(1, y.shape[2]), slice(0, y.shape[3])
         part = np.ascontiguousarray(y[:, :, 1:])
-        for grey in (False, True):
-            symbols = theirs.quantise(part, z, at, (rows, columns), grey)
-            assert differing(ours.quantise(part, z, at, (rows, columns), grey), symbols) < 1e-3
+        place = z, at, (rows, columns)
+        tables = np.stack([theirs.scale_indexes(one, at, (rows, columns)) for one in z])
+        for grey, indexes in ((False, tables), (True, tables), (True, None)):
+            symbols = theirs.quantise(part, *place, grey, indexes)
+            assert differing(ours.quantise(part, *place, grey, indexes), symbols) < 1e-3
         y_hat = theirs.dequantise(symbols, z, at, (rows, columns))
         mine = ours.dequantise(symbols, z, at, (rows, columns))
         np.testing.assert_allclose(mine, y_hat, atol=2e-4)
         for networks in (ours, theirs):
-            both = networks.round_trip(part, z, at, (rows, columns), True)
-            alone = networks.quantise(part, z, at, (rows, columns), True)
+            both = networks.round_trip(part, *place, True, tables)
+            alone = networks.quantise(part, *place, True, tables)
             back = networks.dequantise(alone, z, at, (rows, columns))
             assert (both[0] == alone).all() and (both[1] == back).all()
         assert differing(ours.synthesis(y_hat, at), theirs.synthesis(y_hat, at)) < 1e-3

@@ -61,10 +61,14 @@ CONFIGS = [
 LENGTHS = [1, 3, 4, 5, 31, 32, 33, 63, 64, 97, 200]
 
 
-@pytest.fixture(scope="module", params=["tiny", pytest.param("release", marks=pytest.mark.slow)])
-def codecs(request: pytest.FixtureRequest, tiny_weights: Path) -> dict[int, Codec]:
+@pytest.fixture(
+    scope="module", params=["tiny", "zoned", pytest.param("release", marks=pytest.mark.slow)]
+)
+def codecs(
+    request: pytest.FixtureRequest, tiny_weights: Path, zoned_weights: Path
+) -> dict[int, Codec]:
     """Codecs by the side of their tiles."""
-    weights = tiny_weights if request.param == "tiny" else None
+    weights = {"tiny": tiny_weights, "zoned": zoned_weights}.get(request.param)
     networks = TorchNetworks(load_weights(weights or default_weights()), "cpu")
     return {side: Codec(weights, tile=side, networks=networks) for side in (8, 16, TILE)}
 

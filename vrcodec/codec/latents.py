@@ -101,30 +101,27 @@ class SectionWriter:
 
     def __init__(self, coder: SymbolCoder, header: Header) -> None:
         self._coder, self._header = coder, header
-        self._columns = header.latent_size[1]
         self._z = np.empty((coder.weights.config.hyper, *header.hyper_size), dtype=np.int16)
         self._z_rows = 0
-        self._waiting: list[NDArray[np.int16]] = []
+        self._waiting: list[tuple[NDArray[np.int16], NDArray[np.uint8]]] = []
         self._spans = [Span(top, bottom) for top, bottom in header.sections]
         self._sections: list[bytes] = []
         self._y_crc = SymbolsCrc(0)
 
-    def add(self, y: NDArray[np.int16], z: NDArray[np.int16]) -> None:
-        """Take the next rows of y (768, rows, columns), and of z as far as those need it."""
+    def add(self, y: NDArray[np.int16], indexes: NDArray[np.uint8], z: NDArray[np.int16]) -> None:
+        """Take the next rows of y (768, rows, columns) with their tables, and rows of z."""
         self._z[:, self._z_rows : self._z_rows + z.shape[1]] = z
         self._z_rows += z.shape[1]
         while y.shape[1]:
             span = self._spans[len(self._sections)]
-            missing = len(span) - sum(part.shape[1] for part in self._waiting)
-            self._waiting.append(y[:, :missing])
-            y = y[:, missing:]
-            if self._waiting[-1].shape[1] == missing:
-                self._code(span, np.concatenate(self._waiting, axis=1))
+            missing = len(span) - sum(part.shape[1] for part, _ in self._waiting)
+            self._waiting.append((y[:, :missing], indexes[:, :missing]))
+            y, indexes = y[:, missing:], indexes[:, missing:]
+            if self._waiting[-1][0].shape[1] == missing:
+                self._code(*(np.concatenate(x, axis=1) for x in zip(*self._waiting, strict=True)))
                 self._waiting = []
 
-    def _code(self, span: Span, y: NDArray[np.int16]) -> None:
-        conditioning = self._header.conditioning
-        indexes = self._coder.indexes(self._z, conditioning, span, self._columns)
+    def _code(self, y: NDArray[np.int16], indexes: NDArray[np.uint8]) -> None:
         tables = self._coder.weights.y_tables
         with stage(ENTROPY_CODING):
             self._sections.append(range_coder.encode(y.ravel(), indexes.ravel(), tables))

@@ -3,7 +3,7 @@
 ::
 
     pixels --analysis--> y --hyper--> z
-    y, z --quantise--> symbols                  (means from z and the context passes)
+    y, z, indexes --quantise--> symbols         (means from z and the context passes)
     z, symbols --dequantise--> y_hat --synthesis--> pixels
     z --scale_features, scale_indexes--> the table of every symbol      (integers)
 
@@ -101,8 +101,13 @@ class Networks(Protocol):
         conditioning: Conditioning,
         at: At,
         grey: bool,
+        indexes: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.int16]:
-        """The symbols of y; none but zero for colour if grey."""
+        """The symbols of y; none but zero for colour if grey.
+
+        Drawn towards zero by the dead zone of the weights (model/dead_zone.py), for which the
+        tables of the symbols (B, 768, h, w) are needed; without those, the nearest ones.
+        """
 
     def dequantise(
         self,
@@ -120,6 +125,7 @@ class Networks(Protocol):
         conditioning: Conditioning,
         at: At,
         grey: bool,
+        indexes: NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         """The symbols of y and what they stand for, in the time of the symbols alone."""
 

@@ -22,7 +22,8 @@ from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.errors import VrcodecError
 from vrcodec.model.integer_path import IntegerScalePath
 from vrcodec.model.linear_basis import block_basis
-from vrcodec.model.onnx_graph import NETWORKS, Network
+from vrcodec.model.onnx_builder import Network
+from vrcodec.model.onnx_graph import NETWORKS
 from vrcodec.model.onnx_scale_path import scale_features, scale_indexes
 from vrcodec.model.shapes import checked
 from vrcodec.model.small_synthesis import SmallSynthesis
@@ -109,9 +110,10 @@ class OnnxNetworks:
         conditioning: Conditioning,
         at: At,
         grey: bool,
+        indexes: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.int16]:
-        feeds = self._context(z, at, y.shape[2:]) | {"y": y, "kept": _kept(grey)}
-        return self._run("quantise", conditioning, _positions(y), **feeds)
+        (symbols,) = self._round_trip("quantise", y, z, conditioning, at, grey, indexes)
+        return symbols
 
     def dequantise(
         self,
@@ -130,10 +132,27 @@ class OnnxNetworks:
         conditioning: Conditioning,
         at: At,
         grey: bool,
+        indexes: NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-        feeds = self._context(z, at, y.shape[2:]) | {"y": y, "kept": _kept(grey)}
-        symbols, y_hat = self._run_all("round trip", conditioning, _positions(y), **feeds)
+        symbols, y_hat = self._round_trip("round trip", y, z, conditioning, at, grey, indexes)
         return symbols, y_hat
+
+    def _round_trip(
+        self,
+        name: str,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+        grey: bool,
+        indexes: NDArray[np.uint8] | None,
+    ) -> list[NDArray[Any]]:
+        feeds: _Feeds = self._context(z, at, y.shape[2:]) | {"y": y, "kept": _kept(grey)}
+        if not any(self._config.dead_zone) or indexes is None:
+            name += " plainly"
+        else:
+            feeds["indexes"] = indexes
+        return self._run_all(name, conditioning, _positions(y), **feeds)
 
     def synthesis(
         self, y_hat: NDArray[np.float32], conditioning: Conditioning

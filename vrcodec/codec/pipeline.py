@@ -61,8 +61,8 @@ class Pipeline:
             SectionWriter(self.coder, self._header(picture, conditioning)) for picture in pictures
         ]
         for band in self.runner.quantise(pixels, conditioning, pictures[0].grey, refine):
-            for writer, y, z in zip(writers, band.y, band.z, strict=False):
-                writer.add(y, z)
+            for writer, *rows in zip(writers, band.y, band.indexes, band.z, strict=False):
+                writer.add(*rows)
         files = []
         for writer, picture in zip(writers, pictures, strict=True):
             with stage(ENTROPY_CODING):
@@ -111,9 +111,8 @@ class Pipeline:
     ) -> Latents:
         """What is coded of RGB pixels (H, W, 3), all at once."""
         bands = list(self.runner.quantise(pixels[None], conditioning, grey))
-        z = np.concatenate([band.z[0] for band in bands], axis=1)
-        y = np.concatenate([band.y[0] for band in bands], axis=1)
-        return self.coder.with_indexes(z, y, conditioning)
+        parts = ((band.z[0], band.y[0], band.indexes[0]) for band in bands)
+        return Latents(*(np.concatenate(rows, axis=1) for rows in zip(*parts, strict=True)))
 
     def pixels(
         self, latents: Latents, conditioning: Conditioning, reduce: int = 1
@@ -140,7 +139,7 @@ class Pipeline:
     def write_latents(self, latents: Latents, header: Header) -> Stream:
         """Entropy-code latents."""
         writer = SectionWriter(self.coder, header)
-        writer.add(latents.y, latents.z)
+        writer.add(latents.y, latents.indexes, latents.z)
         return writer.finish({})
 
     def summary(self) -> dict[str, Any]:

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS, Grid
 from vrcodec.codec import tiling
 from vrcodec.codec.networks import Networks, Refine, Window
-from vrcodec.codec.stages import ANALYSIS, CONTEXT, HYPER, REFINEMENT, SYNTHESIS, stage
+from vrcodec.codec.stages import (
+    ANALYSIS,
+    CONTEXT,
+    HYPER,
+    REFINEMENT,
+    SCALE_PATH,
+    SYNTHESIS,
+    stage,
+)
 from vrcodec.codec.tiling import DecoderSpans, EncoderSpans, synthesis_reach
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.model.config import ModelConfig
@@ -25,14 +33,14 @@ from vrcodec.model.config import ModelConfig
 class Band:
     """Some rows of pictures as symbols, and what of z is finished with them.
 
-    The rows of z reach at least as far as the tables of these rows of y need them.
-
     Attributes:
         y: int16 (B, 768, some rows, columns).
+        indexes: uint8, of y's shape: the table of every symbol.
         z: int16 (B, hyper, some rows, columns), below those of the band before; maybe none.
     """
 
     y: NDArray[np.int16]
+    indexes: NDArray[np.uint8]
     z: NDArray[np.int16]
 
 
@@ -68,12 +76,13 @@ class Runner:
         across = [EncoderSpans.of(tile, columns, self.config) for tile in tile_columns]
         for tile in tile_rows:
             down = EncoderSpans.of(tile, rows, self.config)
-            y = np.empty((len(pixels), LATENT_CHANNELS, len(tile), columns), dtype=np.int16)
+            shape = len(pixels), LATENT_CHANNELS, len(tile), columns
+            y, indexes = np.empty(shape, dtype=np.int16), np.empty(shape, dtype=np.uint8)
             for right in across:
-                y[..., right.tile.at] = self._quantise_tile(
+                y[..., right.tile.at], indexes[..., right.tile.at] = self._quantise_tile(
                     pixels, z, down, right, conditioning, grey, refine
                 )
-            yield Band(y, z[..., down.z.at, :])
+            yield Band(y, indexes, z[..., down.z.at, :])
 
     def _quantise_tile(
         self,
@@ -84,8 +93,8 @@ class Runner:
         conditioning: Conditioning,
         grey: bool,
         refine: Refine | None,
-    ) -> NDArray[np.int16]:
-        """Symbols of a tile; decides its part of z and looks at its neighbours'."""
+    ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """Symbols of a tile and their tables; decides its part of z, looks at its neighbours'."""
         height, width = pixels.shape[1:3]
         window = pixels[
             :, down.analysed.scaled(BLOCK, height).at, across.analysed.scaled(BLOCK, width).at
@@ -100,6 +109,11 @@ class Runner:
         ]
         y = y[..., down.coded.within(down.y), across.coded.within(across.y)]
         seen, at = z[..., down.z_seen.at, across.z_seen.at], (down.features, across.features)
+        with stage(SCALE_PATH):
+            each = [self.networks.scale_indexes(one, conditioning, at) for one in seen]
+            indexes = each[0][None] if len(each) == 1 else np.stack(each)
+        # What was refined is where it is to be: it is rounded as it is.
+        zoned = None if refine else indexes
         if refine:
             part = window[
                 0,
@@ -110,8 +124,9 @@ class Runner:
             with stage(REFINEMENT):
                 y = refine(Window(part, y, seen, at, free))
         with stage(CONTEXT):
-            symbols = self.networks.quantise(y, seen, conditioning, at, grey)
-        return symbols[..., down.tile.within(down.coded), across.tile.within(across.coded)]
+            symbols = self.networks.quantise(y, seen, conditioning, at, grey, zoned)
+        tile = down.tile.within(down.coded), across.tile.within(across.coded)
+        return symbols[..., tile[0], tile[1]], indexes[..., tile[0], tile[1]]
 
     def reconstruct(
         self,

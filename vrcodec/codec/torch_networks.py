@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from vrcodec.bitstream.grid import BLOCK
 from vrcodec.codec.networks import At, Refine, Search, Window
 from vrcodec.codec.refinement import Part, SymbolCosts, refine
 from vrcodec.conditional.dials import Conditioning
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN
 from vrcodec.model.isolation import Tidying, bound_primitive_cache, isolated, suitable_threads
 from vrcodec.model.loading import build, select_device
 from vrcodec.model.macs import TOTAL, count_macs
@@ -106,9 +108,10 @@ class TorchNetworks:
         conditioning: Conditioning,
         at: At,
         grey: bool,
+        indexes: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.int16]:
         with self._at_work(_pixels_of(y)):
-            return _array(self._round_trip(y, z, conditioning, at, grey)[0])
+            return _array(self._round_trip(y, z, conditioning, at, grey, indexes)[0])
 
     def round_trip(
         self,
@@ -117,9 +120,10 @@ class TorchNetworks:
         conditioning: Conditioning,
         at: At,
         grey: bool,
+        indexes: NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         with self._at_work(_pixels_of(y)):
-            symbols, y_hat = self._round_trip(y, z, conditioning, at, grey)
+            symbols, y_hat = self._round_trip(y, z, conditioning, at, grey, indexes)
             return _array(symbols), _array(y_hat)
 
     def _round_trip(
@@ -129,10 +133,14 @@ class TorchNetworks:
         conditioning: Conditioning,
         at: At,
         grey: bool,
+        indexes: NDArray[np.uint8] | None,
     ) -> tuple[Tensor, Tensor]:
         """Both still on the device: an encoder does not fetch what it does not need."""
-        given = self._tensor(y), self._tensor(z)
-        symbols, y_hat = self.model.round_trip(*given, self._condition(conditioning), at, grey)
+        given, condition = (self._tensor(y), self._tensor(z)), self._condition(conditioning)
+        log_sigma = None
+        if indexes is not None:
+            log_sigma = math.log(SCALE_MIN) + LOG_SCALE_STEP * self._tensor(indexes).float()
+        symbols, y_hat = self.model.round_trip(*given, condition, at, grey, log_sigma)
         return symbols.short(), y_hat
 
     def dequantise(

@@ -61,10 +61,11 @@ def preview(codec: Codec, picture: OpenPicture, at: Conditioning) -> tuple[NDArr
     y = picture.analysis(knot, lambda: networks.analysis(picture.pixels[None], knot))
     everywhere = slice(0, rows), slice(0, columns)
     z = networks.hyper(y, at)
-    symbols, y_hat = networks.round_trip(y, z, at, everywhere, coded.grey)
+    indexes = networks.scale_indexes(z[0], at, everywhere)
+    symbols, y_hat = networks.round_trip(y, z, at, everywhere, coded.grey, indexes[None])
     pixels = networks.synthesis(y_hat, at)[0, :height, :width]
     shown = np.asarray(from_coded(pixels, coded.grey, {}).convert("RGB"))
-    latents: Latents = coder.with_indexes(z[0], symbols[0], at)
+    latents = Latents(z[0], symbols[0], indexes)
     beside = sum(map(len, coded.extras.values())) + _HEADER_BYTES + CHECKSUM_BYTES
     size = round(coder.estimate_bits(latents, at) / 8) + beside
     facts = _rate(size, picture) | {PSNR.name: PSNR.measure(picture.pixels, shown)}

@@ -30,6 +30,7 @@ MAX_WIDTH = 2048
 """Channels of any layer but the latent's."""
 MAX_BLOCKS = 64
 MAX_PARAMETERS = 1 << 26
+MAX_DEAD_ZONE = 16
 
 QUALITY_ALONE = Dials((Dial(QUALITY, 0.0006, 0.5),))
 EARLIER_NAMES = (QUALITY, "ms-ssim-weight")
@@ -78,6 +79,9 @@ class ModelConfig:
     """Passes over the core channels: 4, 2 or 1; the detail channels follow in one more."""
     film_width: int = 64
     """Width of the embedding behind FiLM; 0: no FiLM, steps and biases alone follow the dial."""
+    dead_zone: tuple[float, float] = (0.15, 0.4)
+    """How strongly an encoder draws symbols towards zero (dead_zone.py), those of core channels and
+    the others; 0: not at all."""
     learned_linear: bool = True
     """Whether the linear path has a learned correction (768 x 768 weights each way)."""
 
@@ -90,6 +94,9 @@ class ModelConfig:
         _within("context_blocks", self.context_blocks, 0, MAX_BLOCKS)
         _within("film_width", self.film_width, 0, MAX_WIDTH)
         _within("core", self.core, 4, LATENT_CHANNELS - 4)  # the last pass needs channels, too
+        for strength in self.dead_zone:
+            if not 0 <= strength <= MAX_DEAD_ZONE:  # so is a NaN
+                raise ValueError(f"dead_zone = {shown(strength)} is not in 0 to {MAX_DEAD_ZONE}")
         if self.core % 4:
             raise ValueError("core must be a multiple of 4")
         if self.context_passes not in (1, 2, 4):
@@ -142,8 +149,8 @@ class ModelConfig:
 
 def _checked(raw: dict[str, Any]) -> dict[str, Any]:
     """Arguments for ModelConfig, every one of its type."""
-    # The first released weights name neither of these.
-    raw = {"context_blocks": 0, "context_passes": 4} | raw
+    # Earlier weights do not name all of these.
+    raw = {"context_blocks": 0, "context_passes": 4, "dead_zone": [0, 0]} | raw
     values: dict[str, Any] = {"dials": _dials(raw)}
     fields = {field.name for field in dataclasses.fields(ModelConfig)} - values.keys()
     if raw.keys() != fields:
@@ -152,6 +159,10 @@ def _checked(raw: dict[str, Any]) -> dict[str, Any]:
     for name, value in raw.items():
         if name in ("analysis_blocks", "synthesis_blocks"):
             values[name] = _pair(name, value)
+            continue
+        if name == "dead_zone":
+            first, second = value if isinstance(value, list) and len(value) == 2 else (None, None)
+            values[name] = number(name, first), number(name, second)
             continue
         if type(value) is not (bool if name == "learned_linear" else int):
             raise ValueError(f"{name} = {shown(value)}")

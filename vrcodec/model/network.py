@@ -15,6 +15,7 @@ from vrcodec.conditional.film import Condition, ConditioningNet, StepTable, as_m
 from vrcodec.errors import ArgumentError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.constants import MAX_SYMBOL
+from vrcodec.model.dead_zone import DEAD_ZONE_LIMIT, dead_zones, strengths
 from vrcodec.model.entropy_model import (
     ContextModel,
     HyperAnalysis,
@@ -134,8 +135,9 @@ class CompressionModel(nn.Module):
         """
         y = self.latents(x, condition)
         z = self.hyper_symbols(y, condition)
-        everywhere = (slice(y.shape[2]), slice(y.shape[3]))
-        return z, self.round_trip(y, z, condition, everywhere)[0]
+        at = (slice(y.shape[2]), slice(y.shape[3]))
+        log_sigma = self.log_sigma(z.float(), condition.vector)[..., at[0], at[1]]
+        return z, self.round_trip(y, z, condition, at, log_sigma=log_sigma)[0]
 
     @torch.no_grad()
     def latents(self, x: Tensor, condition: Condition) -> Tensor:
@@ -159,6 +161,7 @@ class CompressionModel(nn.Module):
         condition: Condition,
         at: tuple[slice, slice],
         grey: bool = False,
+        log_sigma: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The symbols of y as int32, and the latents that they stand for, both (B, 768, h, w).
 
@@ -167,18 +170,20 @@ class CompressionModel(nn.Module):
             z: integers (B, hyper, ...).
             at: the rows and columns where y lies on four times z's grid.
             grey: code no colour, which the networks may see in a grey picture at fine steps.
+            log_sigma: of the symbols, which are then drawn towards zero if the weights say so.
         """
         limit = torch.full(
             (y.shape[1], 1, 1), float(MAX_SYMBOL), dtype=torch.float32, device=y.device
         )
         if grey:
             limit[self.basis.is_colour] = 0
+        zone = self.dead_zone(condition, log_sigma)
         y_hat, _, symbols = self.passes(
             self.features(z, condition, at),
             condition,
-            lambda mean, channels, step: torch.round((y[:, channels] - mean) / step).clamp(
-                -limit[channels], limit[channels]
-            ),
+            lambda mean, channels, step: torch.round(
+                _drawn((y[:, channels] - mean) / step, zone, channels)
+            ).clamp(-limit[channels], limit[channels]),
         )
         return symbols.int(), y_hat
 
@@ -210,6 +215,18 @@ class CompressionModel(nn.Module):
         """
         y_hat = self.dequantise(z, symbols, condition, at)
         return self.synthesis(y_hat, condition, self.basis)
+
+    @torch.no_grad()
+    def dead_zone(self, condition: Condition, log_sigma: Tensor | None) -> Tensor | None:
+        """By how much symbols of these deviations are drawn towards zero, (B, 768, h, w)."""
+        if not any(self.config.dead_zone) or log_sigma is None:
+            return None
+        strength = torch.from_numpy(strengths(self.config)).to(log_sigma.device)
+        (quality, *_) = self.config.dials
+        lam = quality.coefficient(condition.vector[:, :1])
+        deviation = self.basis.deviation16[:, None, None]
+        zones = dead_zones(strength, lam, condition.step, deviation)
+        return (stretched(zones, log_sigma) * torch.exp(-log_sigma)).clamp_max(DEAD_ZONE_LIMIT)
 
     def features(self, z: Tensor, condition: Condition, at: tuple[slice, slice]) -> Tensor:
         """What every mean is predicted from, (B, context_width, h, w), at some positions of y."""
@@ -244,12 +261,15 @@ class CompressionModel(nn.Module):
         log_sigma = self.log_sigma(z_hat, condition.vector)[..., :rows, :columns]
         features = self.mean_path(z_hat, condition.embedding)[..., :rows, :columns]
 
+        zone = None if self.training else self.dead_zone(condition, log_sigma)
         y_hat, means, symbols = self.passes(
             features,
             condition,
-            lambda mean, channels, step: round_to_bits((y[:, channels] - mean) / step, 0),
+            lambda mean, channels, step: round_to_bits(
+                _drawn((y[:, channels] - mean) / step, zone, channels), 0
+            ),
         )
-        scaled = (y - means) / stretched(condition.step, y)
+        scaled = _drawn((y - means) / stretched(condition.step, y), zone)
         y_bits = symbol_bits(self._for_rate(scaled, symbols), log_sigma)
 
         x_hat = self.synthesis(y_hat, condition, self.basis)
@@ -294,6 +314,14 @@ class CompressionModel(nn.Module):
 
     def _for_rate(self, value: Tensor, rounded: Tensor) -> Tensor:
         return value + torch.rand_like(value) - 0.5 if self.training else rounded
+
+
+def _drawn(values: Tensor, zone: Tensor | None, channels: slice = slice(None)) -> Tensor:
+    """Values drawn towards zero by at most `zone`."""
+    if zone is None:
+        return values
+    here = zone[:, channels]
+    return values - values.clamp(-here, here)
 
 
 def channels_last(model: CompressionModel) -> CompressionModel:

@@ -18,7 +18,7 @@ IR_VERSION = 8
 OPSET = 17
 """Versions of the format and of its operators; ONNX Runtime reads these from 1.12 on."""
 
-_TYPES = {"float32": 1, "uint8": 2, "int16": 5, "int64": 7, "bool": 9, "float64": 11}
+_TYPES = {"float32": 1, "uint8": 2, "int16": 5, "int32": 6, "int64": 7, "bool": 9, "float64": 11}
 _VARINT, _BYTES, _FIXED32 = 0, 2, 5
 _FLOAT, _INT, _INTS = 1, 2, 7
 """Kinds of attributes."""

@@ -1,8 +1,7 @@
 """The float networks as ONNX graphs, built from the tensors of a weights file. No torch here.
 
-Every graph is for any number of pictures of any size. What follows from the conditioning enters as
-inputs (`Network.conditioned`), so that one graph serves every quality. Constant factors are folded
-into the convolutions beside them: pixels are 0 to 255 outside, the DCT knows that.
+Every graph is for any number of pictures of any size. Constant factors are folded into the
+convolutions beside them: pixels are 0 to 255 outside, the DCT knows that.
 
 The networks are those of transforms.py and entropy_model.py; shapes there. Pixels of a block are
 channels in the order (row, column, colour) here, as they lie in memory.
@@ -10,187 +9,32 @@ channels in the order (row, column, colour) here, as they lie in memory.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
-from vrcodec.conditional.folding import FoldedCondition, FoldedConv
-from vrcodec.model.config import ModelConfig
-from vrcodec.model.constants import (
-    COEFFICIENT_LIMIT,
-    HYPER_GAIN,
-    LINEAR_GAIN,
-    MAX_SYMBOL,
-    SLOPE,
-    TOLERATED_EXCESS,
-)
+from vrcodec.conditional.folding import FoldedCondition
+from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
+from vrcodec.model.constants import HYPER_GAIN, LINEAR_GAIN, MAX_SYMBOL
+from vrcodec.model.dead_zone import DEAD_ZONE_LIMIT, dead_zones, strengths
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
-from vrcodec.model.onnx_file import Graph, Value
+from vrcodec.model.onnx_builder import AROUND, Array, Builder, Network, Tensors
+from vrcodec.model.onnx_file import Value
 
 HALF = BLOCK // 2
 PIXEL_UNIT = PIXEL_GAIN / 255
 """A grey level in units of the DCT's input."""
 MIDDLE = 127.5
-AROUND = (1, 1, 1, 1)
-"""Padding of a 3x3 convolution: top, left, bottom, right."""
-Array = NDArray[np.float32]
-Tensors = Mapping[str, NDArray[Any]]
 Latents = ("B", LATENT_CHANNELS, "h", "w")
-Conditioned = Callable[[FoldedCondition], Mapping[str, NDArray[Any]]]
-"""Gives some inputs of a graph at a conditioning."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A network for ONNX Runtime.
-
-    Attributes:
-        model: an ONNX file.
-        conditioned: what gives the inputs that depend on the conditioning.
-        macs: multiply-accumulates for every position of y's grid.
-    """
-
-    model: bytes
-    conditioned: tuple[Conditioned, ...]
-    macs: float
-
-    def inputs_at(self, condition: FoldedCondition) -> dict[str, NDArray[Any]]:
-        """Those inputs that depend on the conditioning."""
-        return {name: x for part in self.conditioned for name, x in part(condition).items()}
-
-
-class _Builder:
-    """A graph whose layers are those of a model.
-
-    Args:
-        name: of the graph.
-        tensors: the model's float parameters, as `shapes.checked` gives them.
-        config: its shape.
-    """
-
-    def __init__(self, name: str, tensors: Tensors, config: ModelConfig) -> None:
-        self.graph, self.tensors, self.config = Graph(name), tensors, config
-        self.node = self.graph.node
-        self.conditioned: list[Conditioned] = []
-        self.macs = 0.0
-
-    def tensor(self, name: str) -> Array:
-        return self.tensors[name].astype(np.float32)
-
-    def number(self, value: float) -> Value:
-        return self.graph.constant(np.array(value, dtype=np.float32))
-
-    def integers(self, *values: int) -> Value:
-        return self.graph.constant(np.array(values, dtype=np.int64))
-
-    def finished(self) -> Network:
-        return Network(self.graph.model(), tuple(self.conditioned), self.macs)
-
-    # Layers. `density`: positions of the output for every position of y's grid.
-
-    def product(
-        self,
-        x: Value,
-        weight: NDArray[Any],
-        bias: NDArray[Any] | None = None,
-        density: float = 1,
-        **attributes: Any,
-    ) -> Value:
-        """A convolution with constant weights (O, I) or (O, I, k, k)."""
-        if weight.ndim == 2:
-            weight = weight[..., None, None]
-        self.macs += weight.size * density
-        parts = [weight] if bias is None else [weight, bias]
-        constants = [self.graph.constant(part.astype(np.float32)) for part in parts]
-        return self.node("Conv", x, *constants, **attributes)
-
-    def conv(self, x: Value, name: str, density: float = 1, **attributes: Any) -> Value:
-        """A convolution of the model."""
-        bias = self.tensor(f"{name}.bias") if f"{name}.bias" in self.tensors else None
-        return self.product(x, self.tensor(f"{name}.weight"), bias, density, **attributes)
-
-    def shuffled(self, x: Value, name: str, density: float = 1, **attributes: Any) -> Value:
-        """A convolution and leaky ReLU, its outputs spread over 2 x 2 positions."""
-        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
-        order = np.arange(len(bias)).reshape(-1, 4).T.ravel()  # (C, 2, 2) to (2, 2, C)
-        h = self.product(x, weight[order], bias[order], density, **attributes)
-        return self.node("DepthToSpace", h, blocksize=2)
-
-    def conditioned_conv(self, x: Value, name: str, density: float = 1) -> Value:
-        """A convolution followed by FiLM, which is folded into its weights."""
-        if f"{name}.film.weight" not in self.tensors:
-            return self.conv(x, name, density)
-        kinds = ("weight", "bias", "film.weight", "film.bias")
-        folded = FoldedConv(*(self.tensor(f"{name}.{kind}") for kind in kinds))
-        return self.varying(x, name, folded.weight.shape, folded.at, density)
-
-    def varying(
-        self,
-        x: Value,
-        name: str,
-        shape: tuple[int, ...],
-        at: Callable[[FoldedCondition], tuple[Array, Array]],
-        density: float,
-    ) -> Value:
-        """A convolution whose weights (O, I, k, k) and biases depend on the conditioning."""
-        names = f"{name}.weight", f"{name}.bias"
-        self.macs += float(np.prod(shape)) * density
-        self.conditioned.append(lambda condition: dict(zip(names, at(condition), strict=True)))
-        sizes = shape, shape[:1]
-        inputs = [
-            self.graph.input(n, "float32", size) for n, size in zip(names, sizes, strict=True)
-        ]
-        return self.node("Conv", x, *inputs)
-
-    def per_channel(
-        self, name: str, channels: int, at: Callable[[FoldedCondition], NDArray[Any]]
-    ) -> Value:
-        """One value per channel that depends on the conditioning."""
-        self.conditioned.append(
-            lambda condition: {name: at(condition).astype(np.float32).reshape(1, -1, 1, 1)}
-        )
-        return self.graph.input(name, "float32", (1, channels, 1, 1))
-
-    def leaky(self, x: Value) -> Value:
-        return self.node("LeakyRelu", x, alpha=SLOPE)
-
-    def clip(self, x: Value, low: float, high: float) -> Value:
-        return self.node("Clip", x, self.number(low), self.number(high))
-
-    def limited(self, coefficients: Value) -> Value:
-        return self.clip(coefficients, -COEFFICIENT_LIMIT, COEFFICIENT_LIMIT)
-
-    def channels(self, x: Value, start: int, stop: int) -> Value:
-        """Some channels of x."""
-        return self.node("Slice", x, self.integers(start), self.integers(stop), self.integers(1))
-
-    def blocks(self, x: Value, name: str, count: int, width: int, density: float) -> Value:
-        """Residual blocks in a row."""
-        for block in (f"{name}.{number}" for number in range(count)):
-            y = self.leaky(self.conditioned_conv(x, f"{block}.mix_in", density))
-            y = self.conv(y, f"{block}.depthwise", density, group=width, pads=AROUND)
-            x = self.node("Add", self.conv(y, f"{block}.mix_out", density), x)
-            y = self.leaky(self.conditioned_conv(x, f"{block}.expand", density))
-            x = self.node("Add", self.conv(y, f"{block}.contract", density), x)
-        return x
-
-    def confidence(self, coefficients: Value, limited: Value) -> Value:
-        """How far the non-linear branches are to be trusted, (B, 1, h, w)."""
-        excess = self.node("ReduceL1", self.node("Sub", coefficients, limited), axes=(1,))
-        unit = self.number(1 / (LATENT_CHANNELS * TOLERATED_EXCESS))
-        excess = self.node("Mul", excess, unit)
-        one = self.number(1)
-        return self.node("Div", one, self.node("Add", self.node("Mul", excess, excess), one))
 
 
 def analysis(tensors: Tensors, config: ModelConfig) -> Network:
     """uint8 "pixels" (B, 16 h, 16 w, 3) -> "y" (B, 768, h, w), in deviations."""
-    b = _Builder("analysis", tensors, config)
+    b = Builder("analysis", tensors, config)
     pixels = b.graph.input("pixels", "uint8", ("B", "H", "W", 3))
     deviation8, deviation16 = b.tensor("basis.deviation8"), b.tensor("basis.deviation16")
 
@@ -225,7 +69,7 @@ def analysis(tensors: Tensors, config: ModelConfig) -> Network:
 
 def hyper(tensors: Tensors, config: ModelConfig) -> Network:
     """ "y" (B, 768, 4 h, 4 w) -> int16 "z" (B, hyper, h, w)."""
-    b = _Builder("hyper", tensors, config)
+    b = Builder("hyper", tensors, config)
     y = b.graph.input("y", "float32", Latents)
     inverse = b.per_channel("inverse step", LATENT_CHANNELS, lambda c: 1 / c.step)
     magnitude = b.node("Abs", b.node("Mul", y, inverse))
@@ -242,21 +86,29 @@ def hyper(tensors: Tensors, config: ModelConfig) -> Network:
     return b.finished()
 
 
-def quantise(tensors: Tensors, config: ModelConfig, back: bool = False) -> Network:
+def quantise(
+    tensors: Tensors, config: ModelConfig, back: bool = False, plain: bool = False
+) -> Network:
     """ "y", and what `_features` takes -> int16 "symbols", and back "y_hat", all (B, 768, h, w).
 
-    "kept" (1, 768, 1, 1) is 1 for the channels that are coded, and 0 for others.
+    "kept" (1, 768, 1, 1) is 1 for the channels that are coded, and 0 for others. Unless it is to be
+    plain, a model with a dead zone takes uint8 "indexes" (B, 768, h, w), the symbols' tables.
     """
-    b = _Builder("quantise", tensors, config)
+    b = Builder("quantise", tensors, config)
     y = b.graph.input("y", "float32", Latents)
     kept = b.graph.input("kept", "float32", (1, LATENT_CHANNELS, 1, 1))
     inverse = b.per_channel("inverse step", LATENT_CHANNELS, lambda c: 1 / c.step)
     inverse = b.node("Mul", inverse, kept)
+    zone = None if plain or not any(config.dead_zone) else _dead_zone(b)
 
     def rounded(mean: Value, part: tuple[int, int]) -> Value:
         error = b.node("Sub", b.channels(y, *part), mean)
-        symbols = b.node("Round", b.node("Mul", error, b.channels(inverse, *part)))
-        return b.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL)
+        exact = b.node("Mul", error, b.channels(inverse, *part))
+        if zone is not None:
+            here = b.channels(zone, *part)
+            within = b.node("Max", b.node("Min", exact, here), b.node("Neg", here))
+            exact = b.node("Sub", exact, within)
+        return b.clip(b.node("Round", exact), -MAX_SYMBOL, MAX_SYMBOL)
 
     y_hat, symbols = _passes(b, rounded)
     b.graph.output(b.graph.cast(symbols, "int16"), "symbols", "int16", Latents)
@@ -265,9 +117,25 @@ def quantise(tensors: Tensors, config: ModelConfig, back: bool = False) -> Netwo
     return b.finished()
 
 
+def _dead_zone(b: Builder) -> Value:
+    """By how much symbols are drawn towards zero; takes uint8 "indexes", their tables."""
+    deviation, (quality, *_) = b.tensor("basis.deviation16"), b.config.dials
+    strength = strengths(b.config).ravel()
+    inverse = np.exp(-LOG_SCALE_STEP * np.arange(SCALE_LEVELS)) / SCALE_MIN
+    indexes = b.graph.cast(b.graph.input("indexes", "uint8", Latents), "int32")
+    by_index = b.node("Gather", b.graph.constant(inverse.astype(np.float32)), indexes)
+
+    def by_channel(condition: FoldedCondition) -> NDArray[np.float64]:
+        lam = quality.coefficient(condition.conditioning.quality)
+        return dead_zones(strength, lam, condition.step, deviation)
+
+    zone = b.node("Mul", by_index, b.per_channel("dead zone", LATENT_CHANNELS, by_channel))
+    return b.node("Min", zone, b.number(DEAD_ZONE_LIMIT))
+
+
 def dequantise(tensors: Tensors, config: ModelConfig) -> Network:
     """int16 "symbols", and what `_features` takes -> "y_hat", both (B, 768, h, w)."""
-    b = _Builder("dequantise", tensors, config)
+    b = Builder("dequantise", tensors, config)
     symbols = b.graph.cast(b.graph.input("symbols", "int16", Latents), "float32")
     y_hat, _ = _passes(b, lambda mean, part: b.channels(symbols, *part))
     b.graph.output(y_hat, "y_hat", "float32", Latents)
@@ -276,7 +144,7 @@ def dequantise(tensors: Tensors, config: ModelConfig) -> Network:
 
 def synthesis(tensors: Tensors, config: ModelConfig) -> Network:
     """ "y_hat" (B, 768, h, w) -> uint8 "pixels" (B, 2 h, 2 w, 8, 8, 3), blocks of 8 x 8."""
-    b = _Builder("synthesis", tensors, config)
+    b = Builder("synthesis", tensors, config)
     y = b.graph.input("y_hat", "float32", Latents)
     limited = b.limited(y)
     trust = b.confidence(y, limited)
@@ -307,7 +175,7 @@ def synthesis(tensors: Tensors, config: ModelConfig) -> Network:
     return b.finished()
 
 
-def _synthesis_head(b: _Builder) -> Callable[[FoldedCondition], tuple[Array, Array]]:
+def _synthesis_head(b: Builder) -> Callable[[FoldedCondition], tuple[Array, Array]]:
     """The last convolution of the branch and the DCT behind it, in one."""
     deviation8 = b.tensor("basis.deviation8").astype(np.float64)
     deviation16 = b.tensor("basis.deviation16").astype(np.float64)
@@ -329,7 +197,7 @@ def _basis(size: int) -> NDArray[np.float32]:
     return basis.transpose(0, 2, 1).reshape(3 * size**2, 3 * size**2)
 
 
-def _blocks_of(b: _Builder, pixels: Value, size: int) -> Value:
+def _blocks_of(b: Builder, pixels: Value, size: int) -> Value:
     """uint8 (B, H, W, 3) -> (B, 3 size^2, H / size, W / size) around zero."""
     across = b.node("Div", b.node("Shape", pixels, start=2, end=3), b.integers(size))
     shape = b.node("Concat", b.integers(0, -1, size), across, b.integers(3 * size), axis=0)
@@ -339,7 +207,7 @@ def _blocks_of(b: _Builder, pixels: Value, size: int) -> Value:
     return b.node("Sub", x, b.number(MIDDLE))
 
 
-def _features(b: _Builder) -> Value:
+def _features(b: Builder) -> Value:
     """int16 "z" (B, hyper, t, s), at the positions from int64 "start" to "stop" (row, column)."""
     config = b.config
     z = b.graph.input("z", "int16", ("B", config.hyper, "t", "s"))
@@ -354,7 +222,7 @@ def _features(b: _Builder) -> Value:
 
 
 def _passes(
-    b: _Builder, symbols_at: Callable[[Value, tuple[int, int]], Value]
+    b: Builder, symbols_at: Callable[[Value, tuple[int, int]], Value]
 ) -> tuple[Value, Value]:
     """The context passes; gives y_hat and the symbols, as `CompressionModel.passes`.
 
@@ -379,7 +247,7 @@ def _passes(
     return y_hat, b.node("Concat", symbols, here, axis=1)
 
 
-def _means(b: _Builder, name: str, features: Value, decoded: Value | None) -> Value:
+def _means(b: Builder, name: str, features: Value, decoded: Value | None) -> Value:
     """Means predicted by one pass from the features and the latents decoded so far."""
     h = b.conditioned_conv(features, f"{name}.features")
     if decoded is not None:
@@ -394,7 +262,9 @@ NETWORKS: dict[str, Callable[[Tensors, ModelConfig], Network]] = {
     "analysis": analysis,
     "hyper": hyper,
     "quantise": quantise,
+    "quantise plainly": functools.partial(quantise, plain=True),
     "round trip": functools.partial(quantise, back=True),
+    "round trip plainly": functools.partial(quantise, back=True, plain=True),
     "dequantise": dequantise,
     "synthesis": synthesis,
 }

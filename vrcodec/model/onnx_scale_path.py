@@ -23,8 +23,8 @@ from vrcodec.model.integer_path import (
     FixedPointLayer,
     IntegerScalePath,
 )
+from vrcodec.model.onnx_builder import Network
 from vrcodec.model.onnx_file import Graph, Value
-from vrcodec.model.onnx_graph import Network
 
 DENSITY = (1 / 16, 1 / 4, 1 / 4, 1, 1)
 """Positions of every layer for every position of y's grid."""
