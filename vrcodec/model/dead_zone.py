@@ -7,8 +7,7 @@ Laplacian random variables", 1996). Where bits grow by a constant b from one mag
 as in the tails of the logistic distribution, the best choice between neighbours is to subtract
 b / (2 w) from the magnitude and to round then, w being the bits that a squared error of 1 is worth.
 
-A decoder knows nothing of it. Networks are trained without it, which does no harm
-(docs/experiments.md); tables are counted with it.
+A decoder knows nothing of it. Networks are trained and tables counted with it.
 """
 
 from __future__ import annotations
