@@ -17,8 +17,15 @@ import pytest
 from PIL import Image
 
 from vrcodec.batch import Encoding, RunSettings
+from vrcodec.bitstream.tables import concatenate, quantise
 from vrcodec.codec.settings import EncodeSettings
-from vrcodec.model.weights_file import load_weights, save_weights, weights_id
+from vrcodec.model.latent_tables import BUCKETS, KINDS
+from vrcodec.model.weights_file import (
+    load_weights,
+    save_weights,
+    table_tensors,
+    weights_id,
+)
 from vrcodec.pictures import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -105,11 +112,19 @@ def tiny_weights() -> Path:
 
 @pytest.fixture(scope="session")
 def zoned_weights(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, with an encoder that draws symbols towards zero."""
+    """The tiny model, with an encoder that draws symbols towards zero, and tables of many kinds."""
     weights = load_weights(tiny_weights)
     path = tmp_path_factory.mktemp("zoned") / "zoned.safetensors"
     config = dataclasses.replace(weights.config, dead_zone=(0.5, 1.0))
-    save_weights(path, config, dict(weights.tensors))
+    few = weights.y_tables.tables
+    low, tables = [], []
+    for part in range(BUCKETS * KINDS):
+        for number in range(len(few)):
+            flatter = 1 / (1 + part / 16)  # otherwise in every part
+            low.append(int(few.low[number]))
+            tables.append(quantise(few.table(number) ** flatter))
+    many = table_tensors("y", concatenate(low, tables))
+    save_weights(path, config, dict(weights.tensors) | many)
     return path
 
 

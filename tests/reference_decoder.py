@@ -17,6 +17,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
         InvalidFile: the file is not valid, or was made with other weights.
     """
     file = read_file(data)
-    tensors, weights_id = read_weights(weights)
+    tensors, config, weights_id = read_weights(weights)
     require(weights_id.startswith(file.weights_id), "made with other weights")
     z_channels = tensors["fixed.0.weight"].shape[1]
 
@@ -62,6 +63,9 @@ def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
 
     y_tables = read_tables(tensors, "y")
     y_numbers = scale_indexes(z, file.conditioning, tensors)[:, : file.rows, : file.columns]
+    if len(y_tables) > 64:
+        y_numbers = y_numbers.astype(np.int64) + 128 * bucket
+        y_numbers[config["core"] :] += 64
     parts = []
     for section, top in zip(file.y, range(0, file.rows, file.section_rows), strict=True):
         numbers = y_numbers[:, top : top + file.section_rows]
@@ -359,8 +363,8 @@ def pixel_shuffle(a: Integers) -> Integers:
 # 6. Weights
 
 
-def read_weights(data: bytes) -> tuple[dict[str, Integers], bytes]:
-    """The int32 tensors of a safetensors file by name, and the id of all its weights."""
+def read_weights(data: bytes) -> tuple[dict[str, Integers], dict[str, Any], bytes]:
+    """The int32 tensors of a safetensors file by name, its configuration, and the id of all."""
     (header_length,) = struct.unpack_from("<Q", data)
     body = 8 + header_length
     header = json.loads(data[8:body])
@@ -379,4 +383,4 @@ def read_weights(data: bytes) -> tuple[dict[str, Integers], bytes]:
             require(len(raw) == 4 * math.prod(shape), "broken weights file")
             tensors[name] = np.frombuffer(raw, dtype="<i4").astype(np.int64).reshape(shape)
     digest.update(metadata["config"].encode())
-    return tensors, digest.digest()[:8]
+    return tensors, json.loads(metadata["config"]), digest.digest()[:8]

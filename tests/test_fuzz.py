@@ -245,7 +245,8 @@ def hostile_case(number: int, codec: Codec) -> bytes:
     z = values(channels, *header.hyper_size)
     z_numbers = conditioning.bucket(8) * channels + np.indices(z.shape)[0].ravel()
     at = slice(0, rows), slice(0, columns)
-    y_numbers = codec.pipeline.networks.scale_indexes(z.astype(np.int16), conditioning, at).ravel()
+    indexes = codec.pipeline.networks.scale_indexes(z.astype(np.int16), conditioning, at)
+    y_numbers = codec.weights.y_tables.numbers(indexes).ravel()
     y = values(*y_numbers.shape)
     crc = SymbolsCrc()
     crc.update(z)
@@ -254,7 +255,7 @@ def hostile_case(number: int, codec: Codec) -> bytes:
         Stream(
             header,
             symbols.encode(z.ravel(), z_numbers, codec.weights.z_tables),
-            (symbols.encode(y, y_numbers, codec.weights.y_tables),),
+            (symbols.encode(y, y_numbers, codec.weights.y_tables.at(conditioning)),),
             crc.value,
         )
     )

@@ -26,12 +26,21 @@ def _stream() -> Any:
     return constriction.stream
 
 
+class _Models(dict[int, Any]):
+    """The coder's models of tables by their numbers, made when they are first needed."""
+
+    def __init__(self, tables: TableSet) -> None:
+        super().__init__()
+        self._tables, self._made = tables, _stream().model.Categorical
+
+    def __missing__(self, number: int) -> Any:
+        model = self._made(self._tables.table(number) / float(TOTAL), perfect=False)
+        return self.setdefault(number, model)
+
+
 @functools.lru_cache(maxsize=8)
-def _models(tables: _ByIdentity) -> list[Any]:
-    made = _stream().model.Categorical
-    return [
-        made(tables.value.table(t) / float(TOTAL), perfect=False) for t in range(len(tables.value))
-    ]
+def _models(tables: _ByIdentity) -> _Models:
+    return _Models(tables.value)
 
 
 class _ByIdentity:

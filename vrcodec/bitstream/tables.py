@@ -58,6 +58,12 @@ class TableSet:
     def __len__(self) -> int:
         return len(self.size)
 
+    def part(self, first: int, count: int) -> TableSet:
+        """Some tables one after the other, as a set of its own."""
+        at, end = self.starts[first], self.starts[first + count]
+        place = slice(first, first + count)
+        return TableSet(self.low[place], self.size[place], self.counts[at:end])
+
     def table(self, number: int) -> NDArray[np.int32]:
         """Counts of one table, the escape's last."""
         return self.counts[self.starts[number] : self.starts[number + 1]]

@@ -15,7 +15,8 @@ from vrcodec.codec.stages import ENTROPY_CODING, SCALE_PATH, stage
 from vrcodec.codec.tiling import Span, feature_slice
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.errors import CorruptError
-from vrcodec.model.weights_file import BUCKETS, Weights, check_named
+from vrcodec.model.latent_tables import BUCKETS
+from vrcodec.model.weights_file import Weights, check_named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Latents:
     Attributes:
         z: int16 (hyper, ceil(rows / 4), ceil(columns / 4)).
         y: int16 (768, rows, columns): round((latent - mean) / step).
-        indexes: uint8, the table of every element of y.
+        indexes: uint8, the scale index of every element of y.
     """
 
     z: NDArray[np.int16]
@@ -48,7 +49,8 @@ class SymbolCoder:
     def estimate_bits(self, latents: Latents, conditioning: Conditioning) -> float:
         """Ideal code length of the latents under the tables, without any container."""
         z_bits = self.weights.z_tables.bits(latents.z, self.z_numbers(latents.z, conditioning))
-        return z_bits + self.weights.y_tables.bits(latents.y, latents.indexes)
+        tables = self.weights.y_tables
+        return z_bits + tables.at(conditioning).bits(latents.y, tables.numbers(latents.indexes))
 
     def read(self, stream: Stream) -> tuple[NDArray[np.int16], Iterator[NDArray[np.int16]]]:
         """z, and the symbols of y section by section: integers only, the same on every machine.
@@ -68,12 +70,13 @@ class SymbolCoder:
 
     def _sections(self, stream: Stream, z: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
         rows, columns = stream.header.latent_size
-        crc = SymbolsCrc()
+        crc, tables = SymbolsCrc(), self.weights.y_tables
         crc.update(z)
         for body, (top, bottom) in zip(stream.y, stream.header.sections, strict=True):
             indexes = self.indexes(z, stream.header.conditioning, Span(top, bottom), columns)
             with stage(ENTROPY_CODING):
-                symbols = range_coder.decode(body, indexes.ravel(), self.weights.y_tables)
+                numbers, here = tables.numbers(indexes), tables.at(stream.header.conditioning)
+                symbols = range_coder.decode(body, numbers.ravel(), here)
                 part = symbols.astype(np.int16).reshape(indexes.shape)
                 crc.update(part)
             if bottom == rows and crc.value != stream.symbols_crc:
@@ -89,7 +92,7 @@ class SymbolCoder:
     def indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, rows: Span, columns: int
     ) -> NDArray[np.uint8]:
-        """The table of every symbol in some rows of y; looks at no more of z than they need."""
+        """The scale index of every symbol in some rows of y; looks at no more of z than needed."""
         seen = rows.groups(1, z.shape[1])
         at = feature_slice(rows, seen), slice(0, columns)
         with stage(SCALE_PATH):
@@ -109,7 +112,7 @@ class SectionWriter:
         self._y_crc = SymbolsCrc(0)
 
     def add(self, y: NDArray[np.int16], indexes: NDArray[np.uint8], z: NDArray[np.int16]) -> None:
-        """Take the next rows of y (768, rows, columns) with their tables, and rows of z."""
+        """Take the next rows of y (768, rows, columns) with their scale indexes, and of z."""
         self._z[:, self._z_rows : self._z_rows + z.shape[1]] = z
         self._z_rows += z.shape[1]
         while y.shape[1]:
@@ -124,7 +127,8 @@ class SectionWriter:
     def _code(self, y: NDArray[np.int16], indexes: NDArray[np.uint8]) -> None:
         tables = self._coder.weights.y_tables
         with stage(ENTROPY_CODING):
-            self._sections.append(range_coder.encode(y.ravel(), indexes.ravel(), tables))
+            numbers, here = tables.numbers(indexes), tables.at(self._header.conditioning)
+            self._sections.append(range_coder.encode(y.ravel(), numbers.ravel(), here))
             self._y_crc.update(y)
 
     def finish(self, extras: Mapping[Extra, bytes]) -> Stream:

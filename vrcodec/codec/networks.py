@@ -5,7 +5,7 @@
     pixels --analysis--> y --hyper--> z
     y, z, indexes --quantise--> symbols         (means from z and the context passes)
     z, symbols --dequantise--> y_hat --synthesis--> pixels
-    z --scale_features, scale_indexes--> the table of every symbol      (integers)
+    z --scale_features, scale_indexes--> the scale index of every symbol      (integers)
 
 All but the scale path is float32, and may differ in the last bits from one implementation to
 another: files then differ, and decode everywhere. Arrays of y, symbols and y_hat are
@@ -106,7 +106,7 @@ class Networks(Protocol):
         """The symbols of y; none but zero for colour if grey.
 
         Drawn towards zero by the dead zone of the weights (model/dead_zone.py), for which the
-        tables of the symbols (B, 768, h, w) are needed; without those, the nearest ones.
+        scale indexes (B, 768, h, w) are needed; without those, the nearest ones.
         """
 
     def dequantise(
@@ -140,7 +140,7 @@ class Networks(Protocol):
     def scale_indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, at: At
     ) -> NDArray[np.uint8]:
-        """The table of every symbol (768, h, w) at some positions, of one picture's z."""
+        """The scale index of every symbol (768, h, w) at some positions, of one picture's z."""
 
     def refiner(self, conditioning: Conditioning, search: Search) -> Refine:
         """What spends effort on windows.

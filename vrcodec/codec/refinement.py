@@ -53,7 +53,7 @@ class Part:
         y: (1, 768, h, w) in deviations, from the analysis.
         z: integers (1, hyper, ...).
         at: the rows and columns where y lies on four times z's grid.
-        indexes: (1, 768, h, w) int64, the table of every symbol.
+        numbers: (1, 768, h, w) int64, the table of every symbol.
         free: (h, w), where latents may change.
     """
 
@@ -61,7 +61,7 @@ class Part:
     y: Tensor
     z: Tensor
     at: At
-    indexes: Tensor
+    numbers: Tensor
     free: Tensor
 
 
@@ -116,7 +116,7 @@ def refine(
             nearest = torch.round(exact)
             if plain:
                 return nearest
-            low, tables = torch.floor(exact), part.indexes[:, channels]
+            low, tables = torch.floor(exact), part.numbers[:, channels]
             half = curvature[:, channels] / 2
             low_cost = costs(low, tables) + half * (exact - low).square()
             high_cost = costs(low + 1, tables) + half * (low + 1 - exact).square()
@@ -124,7 +124,7 @@ def refine(
 
         with stage(REFINEMENT), torch.no_grad():
             y_hat, _, symbols = model.passes(features, condition, decide)
-            bits = costs(symbols, part.indexes).sum()
+            bits = costs(symbols, part.numbers).sum()
         with torch.enable_grad():
             y_hat.requires_grad_()
             squared = _squared_error(model, part.pixels, y_hat, condition, dtype)

@@ -35,7 +35,7 @@ class Band:
 
     Attributes:
         y: int16 (B, 768, some rows, columns).
-        indexes: uint8, of y's shape: the table of every symbol.
+        indexes: uint8, of y's shape: the scale index of every symbol.
         z: int16 (B, hyper, some rows, columns), below those of the band before; maybe none.
     """
 
@@ -94,7 +94,7 @@ class Runner:
         grey: bool,
         refine: Refine | None,
     ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-        """Symbols of a tile and their tables; decides its part of z, looks at its neighbours'."""
+        """Symbols of a tile and their scale indexes; decides its z, looks at its neighbours'."""
         height, width = pixels.shape[1:3]
         window = pixels[
             :, down.analysed.scaled(BLOCK, height).at, across.analysed.scaled(BLOCK, width).at

@@ -61,6 +61,7 @@ class TorchNetworks:
             self.model = model.to(self._device)
             self.model.to(memory_format=memory_format)  # type: ignore[call-overload]
         self._y_tables, self._tidying = weights.y_tables, Tidying()
+        self._costs = functools.cache(self._new_costs)
         self._condition = functools.lru_cache(8)(self.model.condition)
         tensors = checked(weights.tensors, weights.config)
         self._small = functools.cache(functools.partial(SmallSynthesis, tensors, weights.config))
@@ -184,18 +185,20 @@ class TorchNetworks:
 
         def refined(window: Window) -> NDArray[np.float32]:
             indexes = self.scale_indexes(window.z[0], conditioning, window.at)
+            numbers = self._y_tables.numbers(indexes)
+            costs = self._costs(self._y_tables.bucket(conditioning))
             with self._at_work(_pixels_of(window.y)):
                 part = Part(
                     self._float(window.pixels[None]),
                     self._tensor(window.y),
                     self._tensor(window.z),
                     window.at,
-                    self._tensor(indexes)[None].long(),
+                    self._tensor(numbers)[None].long(),
                     self._tensor(window.free),
                 )
                 dtype = fastest_dtype(self._device, self._precision)
                 condition = self._condition(conditioning)
-                return _array(refine(self.model, self._costs, part, condition, search, dtype))
+                return _array(refine(self.model, costs, part, condition, search, dtype))
 
         return refined
 
@@ -209,9 +212,8 @@ class TorchNetworks:
         with isolated(self._device, suitable_threads(pixels, self._threads)):
             yield
 
-    @functools.cached_property
-    def _costs(self) -> SymbolCosts:
-        return SymbolCosts(self._y_tables, self._device)
+    def _new_costs(self, bucket: int) -> SymbolCosts:
+        return SymbolCosts(self._y_tables.of(bucket), self._device)
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         if not array.flags.writeable:  # torch warns of what it cannot know to be left alone

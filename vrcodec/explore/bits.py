@@ -28,7 +28,8 @@ def bits_of_blocks(pipeline: Pipeline, data: bytes) -> NDArray[np.float64]:
     stream = unpack(data)
     latents = pipeline.read_latents(stream)
     weights, at = pipeline.weights, stream.header.conditioning
-    y = weights.y_tables.each_bits(latents.y, latents.indexes.ravel())
+    tables = weights.y_tables
+    y = tables.at(at).each_bits(latents.y, tables.numbers(latents.indexes))
     blocks: NDArray[np.float64] = y.reshape(latents.y.shape).sum(axis=0)
     numbers = pipeline.coder.z_numbers(latents.z, at)
     z = weights.z_tables.each_bits(latents.z, numbers).reshape(latents.z.shape).sum(axis=0)

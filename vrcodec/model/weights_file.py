@@ -22,20 +22,18 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from vrcodec.bitstream.tables import TableSet
-from vrcodec.conditional.dials import ANCHORS
 from vrcodec.errors import ArgumentError, UnknownWeightsError, WeightsError
 from vrcodec.files import write_atomically
-from vrcodec.model.config import SCALE_LEVELS, ModelConfig
+from vrcodec.model.config import ModelConfig
 from vrcodec.model.identity import ID_DIGITS as ID_DIGITS
 from vrcodec.model.identity import default_weights as default_weights
 from vrcodec.model.identity import id_of, naming, read_file
+from vrcodec.model.latent_tables import BUCKETS, LatentTables
 from vrcodec.model.tensors_file import DTYPES, check_finite, parse_tensors, shown
 from vrcodec.model.tensors_file import MAX_VALUE as MAX_VALUE
 
 SHORT_ID_DIGITS = 6
 """Of an id as files of version 1 name it."""
-BUCKETS = ANCHORS - 1
-"""Sets of tables for z: that of a picture is `Conditioning.bucket(BUCKETS)`."""
 DEVIATION_RANGE = (1e-4, 1e4)
 MAX_LOG_STEP = 40.0
 """Quantisation steps are within e to the power of plus and minus this, in deviations."""
@@ -54,7 +52,7 @@ class Weights:
     config: ModelConfig
     tensors: Mapping[str, NDArray[Any]]
     z_tables: TableSet
-    y_tables: TableSet
+    y_tables: LatentTables
     id: str
 
 
@@ -80,10 +78,11 @@ def load_weights(path: Path) -> Weights:
         config = ModelConfig.from_json(config_text)
         for name, tensor in tensors.items():
             _check_values(name, tensor)
-        z_tables, y_tables = (_table_set(tensors, kind) for kind in "zy")
-        if len(z_tables) != BUCKETS * config.hyper or len(y_tables) != SCALE_LEVELS:
+        z_tables, y_tables = _table_set(tensors, "z"), _table_set(tensors, "y")
+        if len(z_tables) != BUCKETS * config.hyper:
             raise WeightsError("wrong number of probability tables")
-        return Weights(config, tensors, z_tables, y_tables, content_id(config_text, tensors))
+        latent_tables, name = LatentTables(y_tables, config.core), content_id(config_text, tensors)
+        return Weights(config, tensors, z_tables, latent_tables, name)
 
 
 def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[Any]]) -> str:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from vrcodec.bitstream.tables import TableSet, concatenate, quantise
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
+from vrcodec.model.latent_tables import BUCKETS, LatentTables
 from vrcodec.model.loading import exported, model_tensors
 from vrcodec.model.network import CompressionModel
-from vrcodec.model.weights_file import BUCKETS, save_weights, table_tensors
+from vrcodec.model.weights_file import save_weights, table_tensors
 from vrcodec.training.data import CropSampler
 
 PRIOR_COUNT = 100.0
-"""Weight of the logistic density the model was trained with, in observed symbols."""
+"""Weight of what is expected of a table, in observed symbols."""
 REACH = 5.0
 """Half-width of a table of y, in standard deviations."""
 HYPER_PRIOR_COUNT = 20.0
@@ -37,14 +38,14 @@ class Finished:
         network: rounded to its stored precision.
         fixed: the scale path in integers.
         z_tables: probabilities of z, by quality bucket and channel.
-        y_tables: probabilities of y, by scale index.
+        y_tables: probabilities of y, by quality bucket, kind of channel and scale index.
         tensors: everything that a weights file holds.
     """
 
     network: CompressionModel
     fixed: FixedPointScalePath
     z_tables: TableSet
-    y_tables: TableSet
+    y_tables: LatentTables
     tensors: dict[str, NDArray[Any]]
 
     def save(self, path: Path) -> str:
@@ -75,7 +76,8 @@ def finish(
     tensors = model_tensors(model)
     tensors |= fixed.tensors()
     tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
-    return Finished(network, fixed, z_tables, y_tables, tensors)
+    latent_tables = LatentTables(y_tables, model.config.core)
+    return Finished(network, fixed, z_tables, latent_tables, tensors)
 
 
 def export(
@@ -98,9 +100,10 @@ def count_tables(
     size: int,
     quality: float | None = None,
 ) -> tuple[TableSet, TableSet]:
-    """Frequency tables of z (by quality bucket and channel) and of y (by scale index)."""
+    """Frequency tables of z (by quality bucket and channel) and of y (see `LatentTables`)."""
     limits = [_reach(level) for level in range(SCALE_LEVELS)]
-    y_counts = [np.zeros(2 * limit + 2) for limit in limits]
+    kinds = slice(None, model.config.core), slice(model.config.core, None)
+    y_counts = [[[np.zeros(2 * n + 2) for n in limits] for _ in kinds] for _ in range(BUCKETS)]
     z_seen: list[list[NDArray[np.int32]]] = [[] for _ in range(BUCKETS)]
     dials = model.config.dials
     for i in range(pictures):
@@ -111,11 +114,13 @@ def count_tables(
         x = sampler.batch(1, size).cpu()
         z, y = (part[0] for part in model.quantise(x, model.condition(conditioning)))
         indexes = fixed.indexes(z, conditioning)[:, : y.shape[1], : y.shape[2]]
-        z_seen[conditioning.bucket(BUCKETS)].append(z.flatten(1).numpy())
-        _count(y.numpy().ravel(), indexes.numpy().ravel(), limits, y_counts)
+        bucket = conditioning.bucket(BUCKETS)
+        z_seen[bucket].append(z.flatten(1).numpy())
+        for kind, counts in zip(kinds, y_counts[bucket], strict=True):
+            _count(y[kind].numpy().ravel(), indexes[kind].numpy().ravel(), limits, counts)
     y_tables = [
-        quantise(_symmetric(counts) + PRIOR_COUNT * _logistic(-limit, limit, level_sigma(level)))
-        for level, (limit, counts) in enumerate(zip(limits, y_counts, strict=True))
+        _latent_table([of_kinds[kind][level] for of_kinds in y_counts], bucket, level)
+        for bucket, kind, level in np.ndindex(BUCKETS, len(kinds), SCALE_LEVELS)
     ]
     z_low, z_tables = [], []
     for bucket, seen in enumerate(z_seen):
@@ -125,7 +130,18 @@ def count_tables(
             low, table = _hyper_table(channel, float(mean), float(scale))
             z_low.append(low)
             z_tables.append(table)
-    return concatenate(z_low, z_tables), concatenate([-limit for limit in limits], y_tables)
+    y_low = [-limit for limit in limits] * (BUCKETS * len(kinds))
+    return concatenate(z_low, z_tables), concatenate(y_low, y_tables)
+
+
+def _latent_table(
+    by_bucket: list[NDArray[np.float64]], bucket: int, level: int
+) -> NDArray[np.int32]:
+    """Counts in a bucket; where they are few, those of all; and where those are, a logistic."""
+    limit = _reach(level)
+    everywhere = _symmetric(np.sum(by_bucket, axis=0))
+    everywhere += PRIOR_COUNT * _logistic(-limit, limit, level_sigma(level))
+    return quantise(_symmetric(by_bucket[bucket]) + PRIOR_COUNT * everywhere / everywhere.sum())
 
 
 def level_sigma(level: int) -> float:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vrcodec.conditional.dials import QUALITY
-from vrcodec.model.weights_file import BUCKETS
+from vrcodec.model.latent_tables import BUCKETS
 from vrcodec.training.data import find_pictures, load_rgb
 from vrcodec.training.export import Finished
 
@@ -83,7 +83,8 @@ def _point(finished: Finished, pixels: NDArray[np.uint8], quality: float) -> tup
     first = conditioning.bucket(BUCKETS) * z.shape[1]
     numbers = np.arange(first, first + z.shape[1])[:, None, None]
     bits = finished.z_tables.bits(z[0].numpy(), np.broadcast_to(numbers, z[0].shape))
-    bits += finished.y_tables.bits(y[0].numpy(), indexes)
+    tables = finished.y_tables
+    bits += tables.at(conditioning).bits(y[0].numpy(), tables.numbers(indexes))
     decoded = model.reconstruct(z, y, condition, at)[..., :height, :width]
     error = ((decoded.clamp(0, 1) * 255).round() / 255 - x).square().mean().item()
     return (bits + 8 * OVERHEAD) / (height * width), -10 * math.log10(max(error, 1e-10))
