@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -267,6 +268,9 @@ def test_broken_files_are_one_line(
         (["encode", PICTURE, "-q", "75"], "0 to 1: 0.75?"),
         (["encode", PICTURE, "--dial", "quality"], "is not a dial and a number"),
         (["encode", PICTURE, "--dial", "quality=0.3", "-q", "0.3"], "dial quality is given twice"),
+        (["encode", PICTURE, "--tune", "psnr", "--dial", "tune=0"], "dial tune is given twice"),
+        (["encode", PICTURE, "--tune", "sharp"], "'sharp' is not psnr, perceptual or a number"),
+        (["encode", PICTURE, "--tune", "1.5"], "is not in the range from 0 to 1"),
         (["encode", PICTURE, "--target-bpp", "1e308"], "'1e308' is not between 0 and 1e+06"),
         (["encode", PICTURE, "--target-size", "9" * 320], "(320 characters) is not a size"),
         (["encode", PICTURE, "-o", "result.jpg"], "ends in .vrc, not .jpg"),
@@ -715,3 +719,20 @@ main()
     assert re.fullmatch(f"Error: {source}: ([a-z ]+: )?out of memory\n", result.stderr)
     assert result.returncode == 1
     assert [path.name for path in tmp_path.iterdir()] == ["large.ppm"]
+
+
+@pytest.mark.slow
+def test_tune_has_names_for_its_ends(
+    weights_of_two_dials: Path, run_vrcodec: RunVrcodec, pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copy(pictures / PICTURE, tmp_path)
+    values = {"psnr": 0, "perceptual": 32768, "0.25": 8192}
+    for tune, value in values.items():
+        chosen = ("--tune", tune, "-q", "0.5", "--weights", weights_of_two_dials, "--overwrite")
+        done = run_vrcodec("encode", tmp_path / PICTURE, "-o", tmp_path / "made.vrc", *chosen)
+        assert done.returncode == 0, done.stderr
+        header = container.unpack((tmp_path / "made.vrc").read_bytes()).header
+        assert header.conditioning.values == (16384, value)
+    refused = run_vrcodec("encode", tmp_path / PICTURE, "--tune", "psnr")
+    assert refused.returncode == 1
+    assert b"these weights have no dial tune; they have quality" in refused.stderr

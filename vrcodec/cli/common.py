@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -43,6 +43,23 @@ class Position(click.FloatRange):
             return float(number)
         hint = f": {number / 100:g}?" if 2 <= number <= 100 else ""
         self.fail(f"{value} is not in the range from 0 to 1{hint}", param, ctx)
+
+
+class Tune(Position):
+    """Where on the dial from fidelity to a perceptual loss; its ends have names."""
+
+    ENDS: ClassVar = {"psnr": 0.0, "perceptual": 1.0}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if value in self.ENDS:
+            return self.ENDS[value]
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not psnr, perceptual or a number from 0 to 1", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class DialAt(click.ParamType):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,8 +18,8 @@ from vrcodec.errors import VrcodecError
 if TYPE_CHECKING:
     from vrcodec.batch.worker import Row
 
-DIAL_OPTIONS = {"ms-ssim-weight": "Dial of weights trained with --loss mix: from MSE to MS-SSIM."}
-"""Dials that have an option of their own, beside --dial."""
+TUNE = "tune"
+"""The dial that has an option of its own, as --quality; others have --dial."""
 _PACKAGES = {Measure.MS_SSIM: ("torch", "pytorch_msssim"), Measure.SSIMULACRA2: ("ssimulacra2",)}
 """What has to be installed for some targets; said at once, and not for every picture."""
 SHOWN = (0.3, 0.5, 0.7)
@@ -38,13 +39,6 @@ _TARGETS = {
         "Smallest quality with this SSIMULACRA2: 50 is medium, 70 high, 90 visually lossless.",
     ),
 }
-
-
-def _dial_options(command: runs.Command) -> runs.Command:
-    for name, text in DIAL_OPTIONS.items():
-        option = click.option(f"--{name}", metavar="0..1", type=common.Position(), help=text)
-        command = option(command)
-    return command
 
 
 def _target_options(command: runs.Command) -> runs.Command:
@@ -114,7 +108,12 @@ def _looks(name: str, look: presets.Look) -> str:
     multiple=True,
     help="Where on a dial of the weights to code, 0 to 1. Repeatable.",
 )
-@_dial_options
+@click.option(
+    "--tune",
+    metavar="0..1",
+    type=common.Tune(),
+    help="What quality means, if the weights have that dial: psnr (0), perceptual (1) or between.",
+)
 @common.output_option
 @click.option("--strip", is_flag=True, help="Leave ICC profile, EXIF, XMP and resolution out.")
 @click.option("--skip-larger", is_flag=True, help="Write no file that is larger than its source.")
@@ -127,6 +126,7 @@ def encode(
     best_effort: bool,
     effort: int,
     dials: tuple[tuple[str, float], ...],
+    tune: float | None,
     output: str | None,
     strip: bool,
     skip_larger: bool,
@@ -141,8 +141,7 @@ def encode(
     targets = {
         measure: others.pop(f"target_{measure.value.replace('-', '_')}") for measure in _TARGETS
     }
-    named = {name: others.pop(name.replace("-", "_")) for name in DIAL_OPTIONS}
-    positions = _positions(quality, dials, named)
+    positions = _positions([(QUALITY, quality), (TUNE, tune), *dials])
     chosen = ["--quality"] * (QUALITY in positions) + ["--preset"] * bool(preset)
     target = _target(chosen, targets, target_total, best_effort)
     options = runs.Options(**others)
@@ -198,12 +197,9 @@ def _check_suffix(name: str) -> None:
         raise click.UsageError(f"-o {name}: the name of a .vrc file ends in .vrc, not {suffix}")
 
 
-def _positions(
-    quality: float | None, dials: tuple[tuple[str, float], ...], named: dict[str, float | None]
-) -> dict[str, float]:
+def _positions(given: Sequence[tuple[str, float | None]]) -> dict[str, float]:
     """Where on every dial that was named."""
     positions: dict[str, float] = {}
-    given = [(QUALITY, quality), *named.items(), *dials]
     for name, position in given:
         if position is None:
             continue
