@@ -7,7 +7,8 @@ Laplacian random variables", 1996). Where bits grow by a constant b from one mag
 as in the tails of the logistic distribution, the best choice between neighbours is to subtract
 b / (2 w) from the magnitude and to round then, w being the bits that a squared error of 1 is worth.
 
-A decoder knows nothing of it. Networks are trained and tables counted with it.
+A decoder knows nothing of it. Tables are counted with it, networks are trained without: inside of
+the zone nothing would tell latents and steps what they cost (docs/experiments.md).
 """
 
 from __future__ import annotations

@@ -238,8 +238,8 @@ class CompressionModel(nn.Module):
         """One pass through the whole codec, without entropy coding.
 
         In training mode latents are rounded with a straight-through gradient for the
-        reconstruction, and disturbed by uniform noise for the rate (Minnen & Singh 2020); with a
-        dead zone the scales learn from the rounded values. In evaluation mode all see these.
+        reconstruction, and disturbed by uniform noise for the rate (Minnen & Singh 2020), both
+        without a dead zone; in evaluation mode all see the symbols as they are coded.
 
         Args:
             x: pictures (B, 3, H, W) in [0, 1]; any size.
@@ -261,7 +261,7 @@ class CompressionModel(nn.Module):
         log_sigma = self.log_sigma(z_hat, condition.vector)[..., :rows, :columns]
         features = self.mean_path(z_hat, condition.embedding)[..., :rows, :columns]
 
-        zone = self.dead_zone(condition, log_sigma)
+        zone = None if self.training else self.dead_zone(condition, log_sigma)
         y_hat, means, symbols = self.passes(
             features,
             condition,
@@ -270,7 +270,7 @@ class CompressionModel(nn.Module):
             ),
         )
         scaled = _drawn((y - means) / stretched(condition.step, y), zone)
-        y_bits = self._symbol_bits(scaled, symbols, log_sigma, zone is not None)
+        y_bits = symbol_bits(self._for_rate(scaled, symbols), log_sigma)
 
         x_hat = self.synthesis(y_hat, condition, self.basis)
         x_hat = x_hat[..., :height, :width]
@@ -312,31 +312,16 @@ class CompressionModel(nn.Module):
             torch.cat([symbols, here], dim=1),
         )
 
-    def _symbol_bits(
-        self, scaled: Tensor, symbols: Tensor, log_sigma: Tensor, zoned: bool
-    ) -> Tensor:
-        """Bits of the symbols.
-
-        Noise makes a latent that is rounded to zero look as if it were not, and its scale too
-        large; so the scales learn from the symbols, where a dead zone keeps what the latents learn
-        from being at odds with it.
-        """
-        if not (self.training and zoned):
-            return symbol_bits(self._for_rate(scaled, symbols), log_sigma)
-        bits = symbol_bits(symbols.detach(), log_sigma)
-        noisy = symbol_bits(self._for_rate(scaled, symbols), log_sigma.detach())
-        return bits + (noisy - noisy.detach())
-
     def _for_rate(self, value: Tensor, rounded: Tensor) -> Tensor:
         return value + torch.rand_like(value) - 0.5 if self.training else rounded
 
 
 def _drawn(values: Tensor, zone: Tensor | None, channels: slice = slice(None)) -> Tensor:
-    """Values drawn towards zero by at most `zone`, with the gradient of the values."""
+    """Values drawn towards zero by at most `zone`."""
     if zone is None:
         return values
     here = zone[:, channels]
-    return values - values.detach().clamp(-here, here)
+    return values - values.clamp(-here, here)
 
 
 def channels_last(model: CompressionModel) -> CompressionModel:
