@@ -310,6 +310,16 @@ def test_any_weights_code_or_are_refused(tmp_path: Path, data: bytes) -> None:
         assert str(error).isprintable() and len(str(error)) < 400 + len(str(path))
 
 
+def test_an_embedding_far_below_zero_is_silent(tmp_path: Path) -> None:
+    """Warnings are errors here; a user would see NumPy's on the standard error."""
+    hidden = "model.conditioning.hidden.bias"
+    assert hidden in FLOATS
+    (tmp_path / "w").write_bytes(crafted(filled(hidden, -65504)))
+    picture = Image.effect_noise((20, 17), 60).convert("RGB")
+    codec = Codec(tmp_path / "w", "cpu")
+    assert codec.decode(codec.encode(picture, 0.7)).size == picture.size
+
+
 def test_extreme_numbers_do_no_harm(tmp_path: Path) -> None:
     """The largest values that are accepted, in every tensor at once: infinite on the way."""
     changes: dict[str, NDArray | None] = {}

@@ -61,7 +61,8 @@ def _embedding(conditioning: Conditioning, tensors: Tensors) -> _Values:
     for layer in ("hidden", "out"):
         weight, bias = (tensors[f"conditioning.{layer}.{kind}"] for kind in ("weight", "bias"))
         features = weight.astype(np.float64) @ features + bias
-        features = features / (1 + np.exp(-features))
+        with np.errstate(over="ignore"):  # far below zero the quotient is zero all the same
+            features = features / (1 + np.exp(-features))
     return features
 
 
