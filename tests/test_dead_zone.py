@@ -18,7 +18,7 @@ from vrcodec.model.config import ModelConfig
 from vrcodec.model.dead_zone import BITS_BY_DEVIATION, dead_zones
 from vrcodec.model.linear_basis import PIXEL_GAIN
 from vrcodec.model.network import CompressionModel
-from vrcodec.model.weights_file import load_weights
+from vrcodec.model.weights_file import load_weights, save_weights
 
 ENGINES = ["onnx", "torch"]
 
@@ -74,6 +74,26 @@ def test_refined_latents_stay_where_they_are(
     indexes = networks.scale_indexes(z[0], at, everywhere)[None]
     drawn = networks.quantise(y_hat, z, at, everywhere, False, indexes)
     assert np.abs(drawn).sum() < np.abs(symbols).sum()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("extreme", ["fine", "coarse"])
+def test_absurd_steps_are_silent(
+    engine: str, extreme: str, zoned_weights: Path, tmp_path: Path
+) -> None:
+    """Warnings are errors here: zones beyond every number end at the limit."""
+    weights = load_weights(zoned_weights)
+    tensors = {name: tensor.copy() for name, tensor in weights.tensors.items()}
+    steps = tensors["model.log_step.values"]
+    steps[:, 1:] = -40  # the same at all qualities
+    steps[:, 0] = -39 if extreme == "fine" else 39
+    tensors["model.basis.deviation16"][:] = 1e-4 if extreme == "fine" else 1e4
+    save_weights(tmp_path / "w.safetensors", weights.config, tensors)
+    made = OnnxNetworks if engine == "onnx" else TorchNetworks
+    absurd = load_weights(tmp_path / "w.safetensors")
+    codec = Codec(tmp_path / "w.safetensors", networks=made(absurd, threads=1))
+    picture = Image.effect_noise((40, 33), 60).convert("RGB")
+    assert codec.decode(codec.encode(picture, 0.5)).size == picture.size
 
 
 def test_effort_does_not_meet_the_dead_zone(zoned_weights: Path, pictures: Path) -> None:

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
 from vrcodec.conditional.folding import FoldedCondition
-from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
+from vrcodec.model.config import (
+    LOG_SCALE_STEP,
+    SCALE_LEVELS,
+    SCALE_MAX,
+    SCALE_MIN,
+    ModelConfig,
+)
 from vrcodec.model.constants import HYPER_GAIN, LINEAR_GAIN, MAX_SYMBOL
 from vrcodec.model.dead_zone import DEAD_ZONE_LIMIT, dead_zones, strengths
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
@@ -127,7 +133,9 @@ def _dead_zone(b: Builder) -> Value:
 
     def by_channel(condition: FoldedCondition) -> NDArray[np.float64]:
         lam = quality.coefficient(condition.conditioning.quality)
-        return dead_zones(strength, lam, condition.step, deviation)
+        zones = dead_zones(strength, lam, condition.step, deviation)
+        # Beyond that every symbol is at the limit: the largest deviation is SCALE_MAX.
+        return np.minimum(zones, DEAD_ZONE_LIMIT * SCALE_MAX)
 
     zone = b.node("Mul", by_index, b.per_channel("dead zone", LATENT_CHANNELS, by_channel))
     return b.node("Min", zone, b.number(DEAD_ZONE_LIMIT))
