@@ -67,15 +67,15 @@ def xyb_error(x_hat: Tensor, x: Tensor) -> Tensor:
     Returns:
         (B,)
     """
-    linear = torch.stack([to_linear(x_hat), to_linear(x)])
+    linear_hat, linear = to_linear(x_hat.contiguous()), to_linear(x.contiguous())
     total = linear.new_zeros(len(x))
     for scale, terms in WEIGHTS.items():
         if scale:
             if min(linear.shape[-2:]) < 2 * SMALLEST:
                 break
-            linear = F.avg_pool2d(linear.flatten(0, 1), 2).unflatten(0, (2, -1))
+            linear_hat, linear = F.avg_pool2d(linear_hat, 2), F.avg_pool2d(linear, 2)
         channels = sorted({channel for channel, _, _ in terms})
-        maps = error_maps(*to_xyb(linear)[:, :, channels])
+        maps = error_maps(to_xyb(linear_hat)[:, channels], to_xyb(linear)[:, channels])
         for channel, norm, weights in terms:
             for error, weight in zip(maps, weights, strict=True):
                 if weight:
@@ -101,9 +101,9 @@ def to_xyb(linear: Tensor) -> Tensor:
 
 def error_maps(decoded: Tensor, original: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Lost similarity, edges that came, and edges that went: each of the inputs' shape."""
-    mean, mean_hat, square, square_hat, product = blur(
-        torch.stack([original, decoded, original**2, decoded**2, original * decoded])
-    )
+    # Apart, because the original's half has no gradient and needs none.
+    mean, square = blur(torch.stack([original, original**2]))
+    mean_hat, square_hat, product = blur(torch.stack([decoded, decoded**2, original * decoded]))
     structure = (2 * (product - mean * mean_hat) + C2) / (
         (square - mean**2) + (square_hat - mean_hat**2) + C2
     )
