@@ -230,6 +230,29 @@ def test_any_size_holds_a_file(
     assert (result.conditioning.quality, result.reached) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("measure", "value", "tune"),
+    [
+        (Measure.PSNR, 27.0, 0.0),
+        (Measure.MS_SSIM, 0.9, 1.0),
+        (Measure.SSIMULACRA2, 10.0, 1.0),
+        (Measure.BPP, 1.0, 0.25),
+        (Measure.SIZE, 5000, 0.25),
+    ],
+)
+def test_a_fidelity_says_what_quality_means(
+    measure: Measure, value: float, tune: float, weights_of_two_dials: Path, pictures: Path
+) -> None:
+    """A second dial is where files that reach it are smallest, if nothing else is said of it."""
+    codec = Codec(weights_of_two_dials, "cpu")
+    picture = to_coded(Image.open(pictures / "macaw.png").resize((192, 192)))
+    target = Target(measure, value)
+    for dials, there in (({}, tune), ({"tune": 0.75}, 0.75)):
+        settings = EncodeSettings.of(dials=dials, target=target, best_effort=True)
+        (made,) = codec.encode_pictures([picture], settings)
+        assert codec.dials.positions(made.conditioning)["tune"] == there
+
+
 def test_psnr_in_strips_is_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
     a, b = random.integers(0, 256, (2, 37, 11, 3), np.uint8)

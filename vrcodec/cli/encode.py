@@ -12,14 +12,12 @@ from vrcodec import extras
 from vrcodec.cli import common, inputs, runs
 from vrcodec.codec import presets
 from vrcodec.codec.settings import DEFAULT_QUALITY, MAX_EFFORT, EncodeSettings, Measure, Target
-from vrcodec.conditional.dials import QUALITY
+from vrcodec.conditional.dials import QUALITY, TUNE
 from vrcodec.errors import VrcodecError
 
 if TYPE_CHECKING:
     from vrcodec.batch.worker import Row
 
-TUNE = "tune"
-"""The dial that has an option of its own, as --quality; others have --dial."""
 _PACKAGES = {Measure.MS_SSIM: ("torch", "pytorch_msssim"), Measure.SSIMULACRA2: ("ssimulacra2",)}
 """What has to be installed for some targets; said at once, and not for every picture."""
 SHOWN = (0.3, 0.5, 0.7)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from numbers import Real
 
-from vrcodec.conditional.dials import QUALITY, Conditioning, Dials
+from vrcodec.conditional.dials import QUALITY, TUNE, Conditioning, Dials
 from vrcodec.errors import ArgumentError, TargetError
 
 MAX_EFFORT = 9
@@ -44,6 +44,9 @@ _UNITS = {
     Measure.MS_SSIM: "MS-SSIM {:.4f}",
     Measure.SSIMULACRA2: "SSIMULACRA2 {:.1f}",
 }
+
+_TUNED_FOR = {Measure.PSNR: 0.0, Measure.MS_SSIM: 1.0, Measure.SSIMULACRA2: 1.0}
+"""Where on TUNE files are smallest that reach a fidelity."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +134,16 @@ class EncodeSettings:
     def conditioning(self, dials: Dials) -> Conditioning:
         """Where on a model's dials this is; a target's quality is at its default.
 
+        A target of fidelity, too, says what quality means: where nothing else does, a second dial
+        is where files that reach it are smallest.
+
         Raises:
             DialError: the model has no such dial, or a position is not in [0, 1].
         """
-        return dials.conditioning(dict(self.dials))
+        positions = dict(self.dials)
+        if self.target and self.target.measure in _TUNED_FOR and TUNE in dials.names:
+            positions.setdefault(TUNE, _TUNED_FOR[self.target.measure])
+        return dials.conditioning(positions)
 
     def digest(self, **further: object) -> bytes:
         """Digest of all of this and of what else decides about a result, 8 bytes."""

@@ -32,6 +32,9 @@ assert ONE == (ANCHORS - 1) << ANCHOR_BITS
 MAX_DIALS = 8
 QUALITY = "quality"
 """Name of the first dial of every codec: lambda, the weight of distortion against rate."""
+TUNE = "tune"
+"""Name of the second dial, where a codec has one: what distortion is, from squared error (0) to a
+perceptual loss (1)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vrcodec.conditional.dials import QUALITY, Dial, Dials
+from vrcodec.conditional.dials import QUALITY, TUNE, Dial, Dials
 from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.initialisation import initialise
@@ -25,8 +25,6 @@ from vrcodec.training.validation import estimated_curve
 
 MakeModel = Callable[[ModelConfig], CompressionModel]
 """What makes a network of a shape: `CompressionModel`, or that with other parts."""
-TUNE = "tune"
-"""Name of the second dial, from squared error to a perceptual loss."""
 FIDELITY_SHARE = 0.25
 """Share of the crops that lie at the second dial's lower end, besides those that are drawn there:
 what is compared most is squared error, and there the second distortion costs no time."""
