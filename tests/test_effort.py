@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from conftest import RunVrcodec
 from PIL import Image
 
 from vrcodec.codec.codec import Codec
-from vrcodec.codec.search import error_price
+from vrcodec.codec.search import coded_error, error_price, perceptual_share
 from vrcodec.codec.settings import EncodeSettings, Measure, Target
 from vrcodec.pictures import CodedPicture, to_coded
 from vrcodec.pictures.metrics import squared_error
@@ -156,3 +157,44 @@ def test_other_efforts_are_exit_2(
 def test_other_efforts_of_the_library(codec: Codec) -> None:
     with pytest.raises(ValueError, match="effort 10 is not one of 0 to 9"):
         codec.encode(Image.new("RGB", (16, 16)), effort=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tune", [0.5, 1.0])
+def test_effort_is_for_the_distortion_that_the_dials_stand_for(
+    weights_of_two_dials: Path, pictures: Path, tune: float
+) -> None:
+    codec = Codec(weights_of_two_dials, "cpu")
+    picture = to_coded(Image.open(pictures / "macaw.png"))
+    costs = []
+    for effort in (0, 3):
+        settings = EncodeSettings.of(0.6, {"tune": tune}, effort=effort)
+        (made,) = codec.encode_pictures([picture], settings)
+        decoded = np.asarray(codec.decode(made.data).convert("RGB"))
+        share = perceptual_share(codec.dials, made.conditioning)
+        price = error_price(codec.pipeline, picture, made.conditioning)
+        error = coded_error(picture.pixels, decoded, share)
+        costs.append(8 * len(made.data) + price * error)
+    assert costs[1] < 0.995 * costs[0]
+
+
+def test_a_perceptual_error_is_in_the_unit_of_the_squared_one(pictures: Path) -> None:
+    """A picture that is no better for the eye than its squared error says costs about the same."""
+    original = Image.open(pictures / "macaw.png").convert("RGB")
+    stream = io.BytesIO()
+    original.save(stream, "JPEG", quality=60)
+    pixels, worse = np.asarray(original), np.asarray(Image.open(stream))
+    squared, mixed, perceptual = (coded_error(pixels, worse, share) for share in (0, 0.5, 1))
+    assert squared == squared_error(pixels, worse)
+    assert 0.3 * squared < perceptual < 3 * squared
+    assert mixed == pytest.approx((squared + perceptual) / 2, rel=1e-3)
+    assert coded_error(pixels, pixels, 1) == 0
+
+
+def test_the_share_of_the_perceptual_error_is_that_of_training(
+    codec: Codec, weights_of_two_dials: Path
+) -> None:
+    assert perceptual_share(codec.dials, codec.dials.conditioning()) == 0
+    dials = Codec(weights_of_two_dials, "cpu").dials
+    shares = [perceptual_share(dials, dials.conditioning({"tune": x})) for x in (0, 0.5, 1)]
+    assert shares == pytest.approx([0, 0.1 / 1.1, 0.5])

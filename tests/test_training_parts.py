@@ -31,6 +31,7 @@ from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
 from vrcodec.model.precision import fastest_dtype
 from vrcodec.model.weights_file import load_weights
+from vrcodec.model.xyb import xyb_error
 from vrcodec.training import checkpoints
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
 from vrcodec.training.fast import FastGradients
@@ -42,7 +43,6 @@ from vrcodec.training.optimizers import orthogonal, orthogonal_each, shares
 from vrcodec.training.options import TrainingOptions
 from vrcodec.training.rate_distortion import RateDistortion, with_tune
 from vrcodec.training.schedule import sample_positions
-from vrcodec.training.xyb import xyb_error
 
 TESTS = Path(__file__).parent
 CPU = torch.device("cpu")

@@ -56,11 +56,13 @@ class Search:
 
     Attributes:
         effort: 1 to 9.
-        price: bits that a squared error of 1, in 8-bit levels, summed over samples, is worth.
+        price: bits that an error of 1 is worth: squared, in 8-bit levels, summed over samples.
+        share: of a perceptual error in it, in the same unit (`refinement.summed_error`).
     """
 
     effort: int
     price: float
+    share: float = 0.0
 
 
 class Networks(Protocol):

@@ -4,10 +4,11 @@ The analysis transform guesses latents at once for every picture; the best ones 
 are found by optimisation through the decoder's own networks (as in Yang, Bamler & Mandt,
 "Improving Inference for Neural Image Compression", NeurIPS 2020). What is minimised is
 
-    J = bits under the coder's tables + price x squared error of the decoded picture
+    J = bits under the coder's tables + price x error of the decoded picture
 
-over the symbols of y; z stays. Symbols are integers, so every step is one of projected gradient
-descent with a straight-through gradient:
+over the symbols of y; z stays. The error is the distortion that the dials stand for: squared
+error, or with a second dial its mix with a perceptual one. Symbols are integers, so every step is
+one of projected gradient descent with a straight-through gradient:
 
 1. the context passes quantise the present targets, each symbol to the one of its two neighbours
    that is cheaper in bits + price x error (rate-distortion optimised quantisation), so that
@@ -24,6 +25,7 @@ has to be exact.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -35,13 +37,18 @@ from vrcodec.codec.stages import REFINEMENT, stage
 from vrcodec.conditional.film import Condition
 from vrcodec.model.linear_basis import PIXEL_GAIN
 from vrcodec.model.network import CompressionModel
+from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
 STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 40, 60)
 """Gradient steps of every effort."""
 RATE = (0.3, 0.05)
-"""Share of a Newton step that targets move by, at first and at last."""
+"""Share of a Newton step that targets move by, at first and at last, for squared error."""
+PERCEPTUAL_RATE = (0.03, 0.01)
+"""The same where all of the error is perceptual, whose curvature is not what is assumed."""
 LEAK = 0.1
 """Share of their distance to the quantised latents that targets lose in every step."""
+ERROR_SIDE = 192
+"""Perceptual errors are those of pieces of at most so many pixels a side, about as in training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +104,10 @@ def refine(
         dtype: what gradients are computed in; symbols come from float32 means all the same.
     """
     price, steps, steps_at = search.price, STEPS[search.effort], condition.step
+    first, last = (
+        plain * (perceptual / plain) ** search.share
+        for plain, perceptual in zip(RATE, PERCEPTUAL_RATE, strict=True)
+    )
     with torch.no_grad():
         features = model.features(part.z, condition, part.at)
     # The second derivative of price x error, were the synthesis its DCT alone.
@@ -127,9 +138,10 @@ def refine(
             bits = costs(symbols, part.numbers).sum()
         with torch.enable_grad():
             y_hat.requires_grad_()
-            squared = _squared_error(model, part.pixels, y_hat, condition, dtype)
-            cost = price * squared
-        total = float(bits + price * squared.detach())
+            x_hat = _decoded(model, part.pixels, y_hat, condition, dtype)
+            error = summed_error(x_hat, part.pixels, search.share)
+            cost = price * error
+        total = float(bits + price * error.detach())
         if total < lowest:
             # Before any step the analysis' own latents are what gives these symbols.
             lowest, best = total, y_hat.detach() if number else part.y
@@ -137,18 +149,40 @@ def refine(
             break
         (gradient,) = torch.autograd.grad(cost, y_hat)
         y_hat = y_hat.detach()
-        rate = RATE[0] * (RATE[1] / RATE[0]) ** (number / steps)
+        rate = first * (last / first) ** (number / steps)
         newton = gradient * steps_at.square() / curvature
         moved = targets - rate * newton + LEAK * (y_hat - targets)
         targets = torch.where(part.free, moved, part.y)
     return torch.where(part.free, best, part.y)
 
 
-def _squared_error(
+def _decoded(
     model: CompressionModel, pixels: Tensor, y_hat: Tensor, condition: Condition, dtype: torch.dtype
 ) -> Tensor:
-    """Sum of squared errors, in 8-bit levels, of the picture that latents decode to."""
+    """The picture that latents decode to, float32, of the size of `pixels`."""
     height, width = pixels.shape[-2:]
     with torch.autocast(y_hat.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
         x_hat = model.synthesis(y_hat, condition, model.basis)
-    return (255 * (x_hat[..., :height, :width].float() - pixels)).square().sum()
+    return x_hat[..., :height, :width].float()
+
+
+def summed_error(x_hat: Tensor, x: Tensor, share: float) -> Tensor:
+    """Error of pictures (1, 3, H, W) in [0, 1], in squared 8-bit levels, summed over samples.
+
+    Args:
+        share: of the error of `xyb_error` in it, the rest is squared error.
+    """
+    squared = (255 * (x_hat - x)).square().sum()
+    if not share:
+        return squared
+    perceptual = torch.zeros_like(squared)
+    for of_hat, of_x in zip(pieces(x_hat), pieces(x), strict=True):
+        perceptual = perceptual + of_x.numel() * XYB_UNIT * xyb_error(of_hat, of_x).sum()
+    return torch.lerp(squared, perceptual, share)
+
+
+def pieces(x: Tensor) -> Iterator[Tensor]:
+    """Pieces of nearly equal sizes, row by row."""
+    rows, columns = (-(-side // ERROR_SIDE) for side in x.shape[-2:])
+    for row in x.tensor_split(rows, dim=-2):
+        yield from row.tensor_split(columns, dim=-1)

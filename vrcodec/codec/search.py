@@ -12,7 +12,7 @@ from vrcodec.codec import targets
 from vrcodec.codec.networks import Search
 from vrcodec.codec.pipeline import Pipeline
 from vrcodec.codec.settings import Encoded, EncodeSettings
-from vrcodec.conditional.dials import Conditioning
+from vrcodec.conditional.dials import TUNE, Conditioning, Dials
 from vrcodec.pictures import CodedPicture, from_coded
 from vrcodec.pictures.metrics import squared_error
 
@@ -51,21 +51,51 @@ def encode_alone(pipeline: Pipeline, picture: CodedPicture, settings: EncodeSett
 
 def _refined(pipeline: Pipeline, picture: CodedPicture, at: Conditioning, effort: int) -> bytes:
     """A file whose latents were looked for with an effort, at the price that errors have there."""
-    price = error_price(pipeline, picture, at)
-    refine = pipeline.networks.refiner(at, Search(effort, price))
+    price, share = error_price(pipeline, picture, at), perceptual_share(pipeline.dials, at)
+    refine = pipeline.networks.refiner(at, Search(effort, price, share))
     return pipeline.files([picture], at, refine=refine)[0]
 
 
 def error_price(pipeline: Pipeline, picture: CodedPicture, at: Conditioning) -> float:
-    """`targets.price_of_error` of a picture: bits for one squared error less."""
+    """`targets.price_of_error` of a picture: bits for an error less by one squared 8-bit level.
+
+    The error is the one that the dials stand for (`perceptual_share`).
+    """
     bare = dataclasses.replace(picture, grey=False, extras={})
+    share = perceptual_share(pipeline.dials, at)
 
     def measure(near: Conditioning) -> tuple[float, float]:
         (data,) = pipeline.files([bare], near)
-        return 8 * len(data), squared_error(picture.pixels, _pixels(pipeline, data))
+        return 8 * len(data), coded_error(picture.pixels, _pixels(pipeline, data), share)
 
     # lambda is the price of the mean over three samples per pixel
     return targets.price_of_error(measure, at, pipeline.dials.coefficients(at.positions)[0] / 3)
+
+
+def perceptual_share(dials: Dials, at: Conditioning) -> float:
+    """Share of a perceptual error in the distortion there: 0 without a second dial, or at its 0."""
+    positions, coefficients = dials.positions(at), dials.coefficients(at.positions)
+    if not positions.get(TUNE):
+        return 0.0
+    weight = dict(zip(dials.names, coefficients, strict=True))[TUNE]
+    return weight / (1 + weight)
+
+
+def coded_error(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8], share: float) -> float:
+    """`refinement.summed_error` of pictures (H, W, 3)."""
+    if not share:
+        return squared_error(pixels, decoded)
+    import torch
+
+    from vrcodec.codec.refinement import pieces, summed_error
+    from vrcodec.model.isolation import isolated
+
+    with isolated(torch.device("cpu")):
+        x, x_hat = (torch.tensor(of).permute(2, 0, 1)[None] for of in (pixels, decoded))
+        return sum(
+            float(summed_error(of_hat / 255, of_x / 255, share))
+            for of_hat, of_x in zip(pieces(x_hat), pieces(x), strict=True)
+        )
 
 
 def _pixels(pipeline: Pipeline, data: bytes) -> NDArray[np.uint8]:

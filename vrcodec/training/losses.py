@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vrcodec.extras import require
-from vrcodec.training.xyb import xyb_error
+from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
 TUNE_RANGE = (0.01, 100.0)
 """Loss coefficient of the dial between two distortions: the second's weight by the first's."""
@@ -62,12 +62,9 @@ class XYB:
     """The error maps of SSIMULACRA2 (`xyb.py`), which follow the eye closer than MS-SSIM does."""
 
     smallest_side = 64
-    UNIT = 9.3
-    """255^2 x MSE by this error of a model trained on MSE: error^0.99 x 9.3 fits four pictures at
-    five qualities from 0 to 1, 25 to 45 dB."""
 
     def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        return self.UNIT * xyb_error(x_hat, x)
+        return XYB_UNIT * xyb_error(x_hat, x)
 
 
 class Shared:
@@ -116,7 +113,10 @@ class Mix:
 
 def perceptual(name: str) -> Distortion:
     """The distortion of one of options.PERCEPTUAL."""
-    return Shared(XYB(), MSSSIM()) if name == "both" else distortion(name)
+    if name == "both":
+        # In equal parts MS-SSIM hardly gains: docs/experiments.md.
+        return Shared(XYB(), MSSSIM(), MSSSIM())
+    return distortion(name)
 
 
 def distortion(name: str) -> Distortion:
