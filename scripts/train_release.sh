@@ -1,26 +1,28 @@
 #!/usr/bin/env bash
-# Trains a model the way the released weights are trained, from nothing:
+# Trains a model much the way the released weights were trained, from nothing:
 #
 #     scripts/train_release.sh RUN VAL DIR...
 #
 # RUN is the folder of the run, VAL holds pictures to measure on, the DIRs pictures to train on:
-# pictures that anybody may use, if the weights are to be such. RUN/weights.safetensors is the result,
-# RUN/trunk.safetensors the weights before the learning rate fell, RUN/val.json their rate-distortion.
-# Started again after an interruption it goes on. A step takes 0.74 s on two idle cores with AVX2, so
-# the 160,000 take a day and a half; DEVICE=cuda uses a GPU, PROCESSES=N trains in N processes of a thread
-# each, which is faster where there are as many idle cores, OPTIONS="--steps 500000" and the like change the
-# recipe. docs/training.md says how to go on from the result, and how to add the second dial.
+# pictures that anybody may use, if the weights are to be such. First a model of one dial learns
+# squared error, in RUN-first; then it gets the second dial, and the rate falls, in RUN.
+# RUN/weights.safetensors is the result, RUN/trunk.safetensors the weights before the learning rate
+# fell, RUN/val.json their rate-distortion. Started again after an interruption it goes on.
+#
+# On two idle cores with AVX-512 and bfloat16 the first takes two hours and more, the second one and a half.
+# DEVICE=cuda uses a GPU; PROCESSES=N trains in N processes of a thread each, which is faster where
+# there are as many idle cores. FIRST="--steps 100000" changes the recipe of the first part,
+# OPTIONS="..." that of the second. docs/training.md says how to go on from the result.
 set -euo pipefail
 run=$1 val=$2
 shift 2
+read -ra first_changes <<<"${FIRST:-}"
 read -ra changes <<<"${OPTIONS:-}"
 train=(vrcodec train)
 if ((${PROCESSES:-1} > 1)); then
     train=(torchrun --nproc-per-node "$PROCESSES" -m vrcodec train --threads 1)
 fi
-if [[ -f $run/checkpoint.pt ]]; then
-    exec "${train[@]}" -o "$run" --resume --device "${DEVICE:-auto}" "${changes[@]}"
-fi
+train+=(--device "${DEVICE:-auto}")
 shape=$(mktemp)
 trap 'rm -f "$shape"' EXIT
 cat >"$shape" <<'JSON'
@@ -29,7 +31,20 @@ cat >"$shape" <<'JSON'
  "context_blocks": 0, "context_passes": 4, "film_width": 64, "dead_zone": [0.15, 0.4],
  "learned_linear": false}
 JSON
-# The rate falls over larger crops, with the integer scale path in the loop.
-"${train[@]}" "$@" -o "$run" --config "$shape" --val "$val" --device "${DEVICE:-auto}" \
-    --optimizer muon --lr 2e-3 --warmup 300 --batch 16 --patch 128 --steps 160000 \
-    --decay 0.2 --final-patch 192 --final-batch 8 "${changes[@]}"
+
+if [[ ! -f $run-first/weights.safetensors ]]; then
+    if [[ -f $run-first/checkpoint.pt ]]; then
+        "${train[@]}" -o "$run-first" --resume "${first_changes[@]}"
+    else
+        "${train[@]}" "$@" -o "$run-first" --config "$shape" --optimizer muon --lr 2e-3 \
+            --warmup 300 --batch 32 --patch 128 --steps 14500 --decay 0 "${first_changes[@]}"
+    fi
+fi
+if [[ -f $run/checkpoint.pt ]]; then
+    "${train[@]}" -o "$run" --resume "${changes[@]}"
+else
+    # The rate falls with the integer scale path in the loop; in the end that learns alone.
+    "${train[@]}" "$@" -o "$run" --init "$run-first/checkpoint.pt" --val "$val" --loss tune \
+        --perceptual both --optimizer muon --lr 1e-3 --warmup 100 --batch 32 --patch 192 \
+        --steps 3900 --decay 0.42 --scale-steps 500 "${changes[@]}"
+fi

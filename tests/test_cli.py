@@ -723,7 +723,11 @@ main()
 
 @pytest.mark.slow
 def test_tune_has_names_for_its_ends(
-    weights_of_two_dials: Path, run_vrcodec: RunVrcodec, pictures: Path, tmp_path: Path
+    weights_of_two_dials: Path,
+    tiny_weights: Path,
+    run_vrcodec: RunVrcodec,
+    pictures: Path,
+    tmp_path: Path,
 ) -> None:
     shutil.copy(pictures / PICTURE, tmp_path)
     values = {"psnr": 0, "perceptual": 32768, "0.25": 8192}
@@ -733,6 +737,7 @@ def test_tune_has_names_for_its_ends(
         assert done.returncode == 0, done.stderr
         header = container.unpack((tmp_path / "made.vrc").read_bytes()).header
         assert header.conditioning.values == (16384, value)
-    refused = run_vrcodec("encode", tmp_path / PICTURE, "--tune", "psnr")
+    one = ("--weights", tiny_weights)
+    refused = run_vrcodec("encode", tmp_path / PICTURE, "--tune", "psnr", *one)
     assert refused.returncode == 1
     assert b"these weights have no dial tune; they have quality" in refused.stderr

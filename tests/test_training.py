@@ -443,7 +443,8 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
             | {
                 "PATH": f"{command.parent}:{os.environ['PATH']}",
                 "PYTHONPATH": str(TESTS.parent),
-                "OPTIONS": "--batch 2 --patch 64 --final-patch 128 --final-batch 1 --decay 0.5 "
+                "FIRST": "--config tiny.json --steps 2 --batch 2 --patch 64 --export-pictures 16",
+                "OPTIONS": "--batch 2 --patch 192 --final-batch 1 --decay 0.5 --scale-steps 3 "
                 "--export-pictures 16 --val-pictures 1 " + options,
             },
         )
@@ -451,12 +452,12 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
         record: dict[str, object] = json.loads((tmp_path / "run" / "record.json").read_text())
         return record
 
-    first = run_script("--steps 4 --config tiny.json")
+    first = run_script("--steps 4")
     assert (first["steps"], first["patches"]) == (4, 3 * 2 + 1)
     second = run_script("--steps 6")
     assert (second["steps"], second["patches"]) == (6, 3 * 2 + 3)
     for name in ("weights.safetensors", "trunk.safetensors"):
-        Codec(tmp_path / "run" / name, "cpu")
+        assert Codec(tmp_path / "run" / name, "cpu").dials.names == ("quality", "tune")
     curves = json.loads((tmp_path / "run" / "val.json").read_text())
     assert len(curves["final"]["bpp"]) == 9
 

@@ -7,6 +7,7 @@ import copy
 import csv
 import dataclasses
 import io
+import itertools
 import os
 import pickle
 import subprocess
@@ -42,6 +43,7 @@ from vrcodec.training.objective import Batch
 from vrcodec.training.optimizers import orthogonal, orthogonal_each, shares
 from vrcodec.training.options import TrainingOptions
 from vrcodec.training.rate_distortion import RateDistortion, with_tune
+from vrcodec.training.scales import settle_scales
 from vrcodec.training.schedule import sample_positions
 
 TESTS = Path(__file__).parent
@@ -536,3 +538,24 @@ def test_mistakes_of_files_are_one_line(tmp_path: Path) -> None:
         assert result.returncode == 1, result.stderr
         assert said in result.stderr and "Traceback" not in result.stderr
         assert sum(line.startswith("Error") for line in result.stderr.splitlines()) == 1
+
+
+def test_the_scale_path_settles_on_symbols_as_they_are_coded(
+    tiny: CompressionModel, pictures: Path
+) -> None:
+    """Their rate falls, and nothing but the scale path changes."""
+    model = copy.deepcopy(tiny)
+    store = PictureStore([pictures], 64, CPU)
+    sampler = CropSampler(store, Augmentation(), 3)
+    crops = [sampler.batch(4, 64) for _ in range(3)]
+    positions = torch.tensor([[0.2], [0.4], [0.6], [0.8]])
+    turns = itertools.count()
+    losses = settle_scales(model, lambda: (crops[next(turns) % 3], positions), 60)
+    assert np.mean(losses[-6:]) < 0.99 * np.mean(losses[:6])
+    assert not model.scale_path.fixed_point and model.training == tiny.training
+    before = tiny.state_dict()
+    changed = {name for name, now in model.state_dict().items() if not now.equal(before[name])}
+    assert changed and all(name.startswith("scale_path.") for name in changed)
+    assert [p.requires_grad for p in model.parameters()] == [
+        p.requires_grad for p in tiny.parameters()
+    ]

@@ -305,6 +305,13 @@ class TrainingOptions(LoopOptions):
         least=0,
         free=True,
     )
+    scale_steps: int = option(
+        0,
+        "Steps at the end in which the scale path alone learns, from symbols as they are coded.",
+        metavar="N",
+        least=0,
+        free=True,
+    )
     export_pictures: int = option(
         256,
         "Crops that the probability tables of weights are counted on.",

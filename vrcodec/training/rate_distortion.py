@@ -15,11 +15,13 @@ from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.initialisation import initialise
 from vrcodec.model.network import CompressionModel, ForwardOutput
+from vrcodec.model.precision import fastest_dtype
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
 from vrcodec.training.export import Finished, finish
 from vrcodec.training.losses import MSE, Distortion, Mix, distortion, perceptual
 from vrcodec.training.objective import Batch
 from vrcodec.training.options import TrainingOptions
+from vrcodec.training.scales import settle_scales
 from vrcodec.training.schedule import sample_positions
 from vrcodec.training.validation import estimated_curve
 
@@ -31,6 +33,8 @@ what is compared most is squared error, and there the second distortion costs no
 LOSS_LIMIT = 50.0
 """A sample's gradient is scaled down as far as its loss exceeds this (usual: 5 to 30)."""
 EXPORT_SIZE = 256
+SETTLE_CROPS, SETTLE_SIDE = 16, 128
+"""Crops a step, and their sides, where the scale path learns alone."""
 
 
 class RateDistortion:
@@ -124,9 +128,20 @@ class RateDistortion:
         """While the learning rate falls, training sees the roundings of the integer scale path."""
         model.scale_path.fixed_point = annealing
 
+    def settle(self, model: CompressionModel) -> None:
+        """The last of a run: `settle_scales` on further crops."""
+        side = min(SETTLE_SIDE, self._smallest_side)
+        device = next(model.parameters()).device
+        dtype = fastest_dtype(device, self.options.precision)
+
+        def draw() -> Batch:
+            return tuple(part.to(device) for part in self.batch(SETTLE_CROPS, side))
+
+        weight = self.options.lambda_weight
+        settle_scales(model, draw, self.options.scale_steps, weight, dtype)
+
     def finish(self, model: CompressionModel) -> Finished:
         """The model as it will be used: rounded, with tables counted on crops."""
-        smallest = min(min(shape) for shape in self.store.shapes)
         plain = Augmentation(rescale=0.4, grey=0.05, noise=0.03, synthetic=0.01)
         copy = self.make(self.config)
         copy.load_state_dict(model.state_dict())
@@ -134,10 +149,15 @@ class RateDistortion:
             copy,
             CropSampler(self.store, plain, seed=0),
             self.options.export_pictures,
-            min(EXPORT_SIZE, smallest // 64 * 64),
+            min(EXPORT_SIZE, self._smallest_side),
             self.options.one_quality,
             self.make,
         )
+
+    @property
+    def _smallest_side(self) -> int:
+        """The largest multiple of 64 that no side of a picture is below."""
+        return min(min(shape) for shape in self.store.shapes) // 64 * 64
 
     def export(self, finished: Finished, path: Path) -> None:
         """Write a weights file. Raises WeightsError or VrcodecError."""

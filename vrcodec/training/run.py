@@ -194,6 +194,9 @@ class _Run:
 
     def end(self, state: TrainingState[CompressionModel], objective: RateDistortion) -> None:
         """Leave the weights, those before the last phase, the record and the curves."""
+        if self.options.scale_steps:
+            self.say(f"{self.options.scale_steps} steps for the scale path")
+            objective.settle(state.ema)
         curves = self._leave(state.ema, objective, "final", WEIGHTS)
         trunk = self.folder / TRUNK
         if trunk.exists():
