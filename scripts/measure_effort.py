@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What --effort gains and costs: BD-rate and CPU time, as docs/effort.md's table.
+"""What --effort gains and costs: BD-rates and CPU time, as docs/effort.md's table.
 
     scripts/measure_effort.py --images val --limit 6 --write docs/effort.md
 
@@ -25,9 +25,11 @@ from vrcodec import Codec
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.evaluation.rate_distortion import DIAL
 from vrcodec.pictures import MAX_PIXELS, open_picture
-from vrcodec.pictures.metrics import psnr
+from vrcodec.pictures.metrics import psnr, ssimulacra2
 from vrcodec.training.data import find_pictures
 
+Point = tuple[float, ...]
+"""Quality, bpp, PSNR, SSIMULACRA2, and CPU seconds per megapixel of encoding."""
 MARKS = "<!-- table of scripts/measure_effort.py -->", "<!-- end of the table -->"
 
 
@@ -52,11 +54,10 @@ def main() -> None:
     pictures = [open_picture(path, str(path), MAX_PIXELS).convert("RGB") for path in paths]
     runs = [(0, quality) for quality in sorted({*DIAL, *qualities})]
     runs += [(effort, quality) for effort in efforts for quality in qualities]
-    curves: dict[int, list[tuple[float, float, float, float]]] = {}
+    curves: dict[int, list[Point]] = {}
     for effort, quality in tqdm(runs, unit="point", disable=not sys.stderr.isatty()):
         points = [_point(codec, picture, quality, effort) for picture in pictures]
-        bpp, fidelity, seconds = np.mean(points, axis=0)
-        curves.setdefault(effort, []).append((quality, bpp, fidelity, seconds))
+        curves.setdefault(effort, []).append((quality, *np.mean(points, axis=0)))
     table = _table(curves, qualities)
     megapixels = sum(picture.width * picture.height for picture in pictures) / 1e6
     table = (
@@ -75,36 +76,40 @@ def main() -> None:
 
 def _point(
     codec: Codec, picture: Image.Image, quality: float, effort: int
-) -> tuple[float, float, float]:
-    """bpp, PSNR, and CPU seconds per megapixel of encoding."""
+) -> tuple[float, float, float, float]:
+    """bpp, PSNR, SSIMULACRA2, and CPU seconds per megapixel of encoding."""
     start = time.process_time()
     data = codec.encode(picture, quality, effort=effort)
     seconds = time.process_time() - start
     pixels = picture.width * picture.height
-    fidelity = psnr(np.asarray(picture), np.asarray(codec.decode(data).convert("RGB")))
-    return 8 * len(data) / pixels, fidelity, 1e6 * seconds / pixels
+    shown = np.asarray(picture), np.asarray(codec.decode(data).convert("RGB"))
+    perceptual = ssimulacra2(*shown)
+    assert perceptual is not None, "a side of less than 8 pixels"
+    return 8 * len(data) / pixels, psnr(*shown), perceptual, 1e6 * seconds / pixels
 
 
-def _table(
-    curves: dict[int, list[tuple[float, float, float, float]]], qualities: Sequence[float]
-) -> str:
+def _table(curves: dict[int, list[Point]], qualities: Sequence[float]) -> str:
     def curve(effort: int) -> dict[str, list[float | None]]:
         return {
             "bpp": [point[1] for point in curves[effort]],
             "psnr": [point[2] for point in curves[effort]],
+            "ssimulacra2": [point[3] for point in curves[effort]],
         }
 
-    heads = [f"q {quality:g}: bpp, dB" for quality in qualities]
+    heads = [f"q {quality:g}: bpp, dB, SSIMULACRA2" for quality in qualities]
     lines = [
-        "| effort | BD-rate | " + " | ".join(heads) + " | CPU s per megapixel |",
-        "|--:|--:|" + "--:|" * (len(heads) + 1),
+        f"| effort | BD-rate PSNR | SSIMULACRA2 | {' | '.join(heads)} | CPU s per megapixel |",
+        "|--:|--:|--:|" + "--:|" * (len(heads) + 1),
     ]
     for effort in curves:
         points = [point for point in curves[effort] if point[0] in qualities]
-        rate = f"{bd_rate(curve(effort), curve(0))[0]:+.1f} %" if effort else "0"
-        cells = [f"{bpp:.3f}, {fidelity:.2f}" for _, bpp, fidelity, _ in points]
-        seconds = np.mean([point[3] for point in points])
-        lines.append(f"| {effort} | {rate} | {' | '.join(cells)} | {seconds:.1f} |")
+        cells = ["0", "0"]
+        if effort:
+            pair = curve(effort), curve(0)
+            cells = [f"{bd_rate(*pair, name)[0]:+.1f} %" for name in ("psnr", "ssimulacra2")]
+        cells += [f"{bpp:.3f}, {db:.2f}, {score:.1f}" for _, bpp, db, score, _ in points]
+        cells.append(f"{np.mean([point[-1] for point in points]):.1f}")
+        lines.append(f"| {effort} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -306,8 +306,8 @@ def test_the_model_takes_a_quality_as_such() -> None:
         ):
             torch.testing.assert_close(model(x, conditioning).x_hat, plain.x_hat, rtol=0, atol=0)
         assert model(x, 1).bpp > 1.5 * plain.bpp
-        for wrong in (torch.tensor([0.5]), torch.zeros(1, 2), torch.zeros(1, 1, 1)):
-            with pytest.raises(vrcodec.VrcodecError, match=r"conditioning of shape .* \(B, 1\)"):
+        for wrong in (torch.tensor([0.5]), torch.zeros(1, 3), torch.zeros(1, 1, 1)):
+            with pytest.raises(vrcodec.VrcodecError, match=r"conditioning of shape .* \(B, 2\)"):
                 model(x, wrong)
         with pytest.raises(vrcodec.DialError, match=r"quality 1.5 is not in \[0, 1\]"):
             model(x, 1.5)

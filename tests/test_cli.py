@@ -737,6 +737,9 @@ def test_tune_has_names_for_its_ends(
         assert done.returncode == 0, done.stderr
         header = container.unpack((tmp_path / "made.vrc").read_bytes()).header
         assert header.conditioning.values == (16384, value)
+    about = ("info", tmp_path / "made.vrc")
+    assert b", dial 2 0.250, " in run_vrcodec(*about).stdout
+    assert b", tune 0.250, " in run_vrcodec(*about, "--weights", weights_of_two_dials).stdout
     one = ("--weights", tiny_weights)
     refused = run_vrcodec("encode", tmp_path / PICTURE, "--tune", "psnr", *one)
     assert refused.returncode == 1

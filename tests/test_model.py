@@ -73,8 +73,11 @@ def test_batches_condition_each_picture_on_its_own_quality() -> None:
     with torch.no_grad():
         both = model(x, torch.tensor([[0.2], [0.8]]))
         alone = model(x[:1], torch.tensor([[0.8]]))
+        others = [dial.default for dial in model.config.dials][1:]
+        full = model(x[:1], torch.tensor([[0.8, *others]]))
     assert both.bpp[0] < 0.7 * both.bpp[1]
     torch.testing.assert_close(both.x_hat[1:], alone.x_hat, rtol=1e-3, atol=2e-3)
+    torch.testing.assert_close(alone.x_hat, full.x_hat)
 
 
 def test_forward_agrees_with_the_codec() -> None:

@@ -14,7 +14,7 @@ from vrcodec.batch.listing import CODED, list_folder
 from vrcodec.bitstream import container
 from vrcodec.cli import common, output
 from vrcodec.cli.inputs import split
-from vrcodec.conditional.dials import Conditioning
+from vrcodec.conditional.dials import ONE, QUALITY, Conditioning
 from vrcodec.errors import VrcodecError, WeightsError, naming
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.identity import default_weights, identify
@@ -46,7 +46,7 @@ def info(inputs: tuple[str, ...], as_json: bool, model: bool, weights: Path | No
             name = storage.shown(source)
             with naming(name):
                 facts = {"input": storage.unsecret(source)} | container.describe(data)
-            facts |= _lambda(facts, known)
+            facts |= _dials(facts, known)
         except VrcodecError as error:
             failed = True
             output.complain(error)
@@ -66,14 +66,15 @@ def _known_weights(weights: Path | None) -> tuple[str, ModelConfig] | None:
         return None
 
 
-def _lambda(facts: dict[str, Any], known: tuple[str, ModelConfig] | None) -> dict[str, float]:
-    """The loss coefficient of the quality of a file, where its weights are known."""
+def _dials(facts: dict[str, Any], known: tuple[str, ModelConfig] | None) -> dict[str, Any]:
+    """Where on which dials a file is, and its lambda, where its weights are known."""
     if known is None or not known[0].startswith(facts["weights_id"]):
         return {}
     values, dials = facts["conditioning"], known[1].dials
     if len(values) != len(dials):
         return {}
-    return {"lambda": dials.coefficients(Conditioning(tuple(values)).positions)[0]}
+    at = Conditioning(tuple(values))
+    return {"lambda": dials.coefficients(at.positions)[0], "dials": dials.positions(at)}
 
 
 def _files(inputs: list[str]) -> Iterator[str | VrcodecError]:
@@ -97,12 +98,16 @@ def _file_table(name: str, facts: dict[str, Any]) -> str:
     if facts["sixteen_bit"]:
         kind += " of more than 8 bits"
     coefficient = f" (lambda {facts['lambda']:.3g})" if "lambda" in facts else ""
+    others = enumerate(facts["conditioning"][1:], 2)
+    further = [f"dial {number} {value / ONE:.3f}" for number, value in others]
+    if "dials" in facts:
+        further = [f"{name} {at:.3f}" for name, at in list(facts["dials"].items())[1:]]
+    where = ", ".join([f"quality {facts['quality']:.3f}{coefficient}", *further])
     if facts["source_kind"] != "unknown":
         kind += f" from {facts['source_kind'].replace('_', ' ')}"
     lines = [
         f"{printable(name)}: {facts['width']}x{facts['height']} {kind}, "
-        f"quality {facts['quality']:.3f}{coefficient}, "
-        f"weights {facts['weights_id']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bpp"
+        f"{where}, weights {facts['weights_id']}, {facts['bytes']:,} bytes, {facts['bpp']:.3f} bpp"
     ]
     for section, bits in facts["bits"].items():
         share = 100 * bits / (8 * facts["bytes"])
@@ -111,9 +116,12 @@ def _file_table(name: str, facts: dict[str, Any]) -> str:
 
 
 def _model_table(facts: dict[str, Any]) -> str:
-    ranges = ", ".join(f"{low:g} to {high:g}" for low, high in facts["lambda_ranges"])
+    ranges = ", ".join(
+        f"{'lambda' if name == QUALITY else name} {low:g} to {high:g}"
+        for name, (low, high) in facts["dials"].items()
+    )
     return (
-        f"weights {facts['weights_id']}: {facts['parameters']:,} parameters, lambda {ranges}\n"
+        f"weights {facts['weights_id']}: {facts['parameters']:,} parameters, {ranges}\n"
         f"  in {facts['runtime']} on {facts['device']}\n"
         f"  encode {facts['encode_kmac_per_pixel']:>6.1f} kMAC/pixel\n"
         f"  decode {facts['decode_kmac_per_pixel']:>6.1f} kMAC/pixel, "

@@ -104,10 +104,6 @@ def refine(
         dtype: what gradients are computed in; symbols come from float32 means all the same.
     """
     price, steps, steps_at = search.price, STEPS[search.effort], condition.step
-    first, last = (
-        plain * (perceptual / plain) ** search.share
-        for plain, perceptual in zip(RATE, PERCEPTUAL_RATE, strict=True)
-    )
     with torch.no_grad():
         features = model.features(part.z, condition, part.at)
     # The second derivative of price x error, were the synthesis its DCT alone.
@@ -149,11 +145,20 @@ def refine(
             break
         (gradient,) = torch.autograd.grad(cost, y_hat)
         y_hat = y_hat.detach()
-        rate = first * (last / first) ** (number / steps)
         newton = gradient * steps_at.square() / curvature
+        rate = _rate(search.share, number / steps)
         moved = targets - rate * newton + LEAK * (y_hat - targets)
         targets = torch.where(part.free, moved, part.y)
     return torch.where(part.free, best, part.y)
+
+
+def _rate(share: float, progress: float) -> float:
+    """How large steps are, of distortions with a share of a perceptual error, from 0 to 1."""
+    first, last = (
+        plain * (perceptual / plain) ** share
+        for plain, perceptual in zip(RATE, PERCEPTUAL_RATE, strict=True)
+    )
+    return first * (last / first) ** progress
 
 
 def _decoded(

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 DIAL = tuple(i / 10 for i in range(11))
 """Qualities that a curve of the whole dial is made of."""
 
-OVERHEAD = 29
-"""Bytes of a plain picture's file beside its payload, at most."""
+OVERHEAD = 32
+"""Bytes of a plain picture's file beside its payload, at most, with two dials."""
 
 
 @dataclasses.dataclass(frozen=True)

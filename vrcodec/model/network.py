@@ -95,7 +95,8 @@ class CompressionModel(nn.Module):
 
         Args:
             conditioning: vectors (B or 1, K) or maps (B or 1, K, h, w) of positions in [0, 1];
-                where a picture is coded; or a quality, other dials being at their defaults.
+                where a picture is coded; or a quality, other dials being at their defaults, as
+                they are where K is 1.
 
         Raises:
             ArgumentError, DialError: it is none of these.
@@ -110,6 +111,9 @@ class CompressionModel(nn.Module):
                 [conditioning.positions], dtype=torch.float32, device=device
             )
         count = self.config.coefficients
+        if conditioning.ndim in (2, 4) and conditioning.shape[1] == 1:
+            others = [torch.full_like(conditioning, d.default) for d in self.config.dials]
+            conditioning = torch.cat([conditioning, *others[1:]], dim=1)
         if conditioning.ndim not in (2, 4) or conditioning.shape[1] != count:
             shape = tuple(conditioning.shape)
             raise ArgumentError(

@@ -17,8 +17,8 @@ from vrcodec.training.data import find_pictures, load_rgb
 from vrcodec.training.export import Finished
 
 QUALITIES = tuple(i / 8 for i in range(9))
-OVERHEAD = 29
-"""Bytes of a plain picture's file beside its payload, at most."""
+OVERHEAD = 32
+"""Bytes of a plain picture's file beside its payload, at most, with two dials."""
 
 
 def validation_pictures(folder: Path, count: int, crop: int) -> list[NDArray[np.uint8]]:
