@@ -197,12 +197,14 @@ def _draw_anchors(
     curves = {name: smooth(anchors[name], metric.name) for name in known or anchors}
     drawn = [name for name, (x, _) in curves.items() if len(x) and name not in measured]
     lines = []
+    unused = COLOURS[len(evaluation.subjects) :]
+    colours = (*[_GREY] * len(_DASHES), *unused, *[_GREY] * len(drawn))
     for i, name in enumerate(drawn):
         (line,) = axes.plot(
             *curves[name],
             linestyle=_DASHES[i % len(_DASHES)],
             linewidth=1.2,
-            color=_GREY,
+            color=colours[i],  # where dashes come again
             zorder=1,
         )
         lines.append((line, _ANCHOR_TITLES.get(name, name)))
