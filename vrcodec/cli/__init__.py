@@ -190,4 +190,4 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     help="Show the version, the id of the weights, and what computes the networks on a CPU.",
 )
 def main() -> None:
-    """Learned image codec with one dial from thumbnail to visually lossless."""
+    """Learned image codec: one model from thumbnail to visually lossless, tuned as you like."""

@@ -7,7 +7,7 @@ import re
 import click
 
 NAME = "vrcodec"
-_ABOUT = "learned image codec with one dial from thumbnail to visually lossless"
+_ABOUT = "learned image codec: one model from thumbnail to visually lossless"
 _ENDS = (
     ("0", "All is well."),
     ("1", "Something failed: one line on stderr for each failure."),
