@@ -12,6 +12,7 @@ import pytest
 from conftest import RunVrcodec
 from PIL import Image
 
+from vrcodec.codec import refinement
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.search import coded_error, error_price, perceptual_share
 from vrcodec.codec.settings import EncodeSettings, Measure, Target
@@ -198,3 +199,15 @@ def test_the_share_of_the_perceptual_error_is_that_of_training(
     dials = Codec(weights_of_two_dials, "cpu").dials
     shares = [perceptual_share(dials, dials.conditioning({"tune": x})) for x in (0, 0.5, 1)]
     assert shares == pytest.approx([0, 0.1 / 1.1, 0.5])
+
+
+def test_effort_begins_where_no_effort_ends(
+    weights_of_two_dials: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first state is the file of effort 0, dead zone and all, so that it never costs more."""
+    monkeypatch.setattr(refinement, "STEPS", (0,) * 10)
+    codec = Codec(weights_of_two_dials, "cpu", runtime="torch")
+    assert any(codec.pipeline.weights.config.dead_zone)
+    picture = Image.open(pictures / "macaw.png")
+    for quality in (0.3, 0.9):
+        assert codec.encode(picture, quality, effort=3) == codec.encode(picture, quality)

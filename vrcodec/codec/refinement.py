@@ -17,9 +17,9 @@ one of projected gradient descent with a straight-through gradient:
    moves the targets by a share (`RATE`) of a diagonal Newton step; they leak back towards what
    they were quantised to (`LEAK`), which damps the strongly coupled directions.
 
-The best state met is returned. Its quantised latents are themselves the result: quantising
-them again, the ordinary way, gives its symbols, so that files stay ordinary and nothing here
-has to be exact.
+The first state is that of no effort, its dead zone included. The best state met is returned. Its
+quantised latents are themselves the result: quantising them again, the ordinary way, gives its
+symbols, so that files stay ordinary and nothing here has to be exact.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from vrcodec.codec.networks import At, Search
 from vrcodec.codec.stages import REFINEMENT, stage
 from vrcodec.conditional.film import Condition
 from vrcodec.model.linear_basis import PIXEL_GAIN
-from vrcodec.model.network import CompressionModel
+from vrcodec.model.network import CompressionModel, drawn
 from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
 STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 40, 60)
@@ -62,6 +62,7 @@ class Part:
         at: the rows and columns where y lies on four times z's grid.
         numbers: (1, 768, h, w) int64, the table of every symbol.
         free: (h, w), where latents may change.
+        zone: (1, 768, h, w), by how much an encoder draws symbols towards zero; None: by nothing.
     """
 
     pixels: Tensor
@@ -70,6 +71,7 @@ class Part:
     at: At
     numbers: Tensor
     free: Tensor
+    zone: Tensor | None = None
 
 
 class SymbolCosts:
@@ -122,7 +124,7 @@ def refine(
             exact = (targets[:, channels] - mean) / size
             nearest = torch.round(exact)
             if plain:
-                return nearest
+                return torch.where(part.free, drawn(exact, part.zone, channels).round(), nearest)
             low, tables = torch.floor(exact), part.numbers[:, channels]
             half = curvature[:, channels] / 2
             low_cost = costs(low, tables) + half * (exact - low).square()
@@ -139,8 +141,7 @@ def refine(
             cost = price * error
         total = float(bits + price * error.detach())
         if total < lowest:
-            # Before any step the analysis' own latents are what gives these symbols.
-            lowest, best = total, y_hat.detach() if number else part.y
+            lowest, best = total, y_hat.detach()
         if number == steps:
             break
         (gradient,) = torch.autograd.grad(cost, y_hat)

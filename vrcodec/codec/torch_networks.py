@@ -138,9 +138,7 @@ class TorchNetworks:
     ) -> tuple[Tensor, Tensor]:
         """Both still on the device: an encoder does not fetch what it does not need."""
         given, condition = (self._tensor(y), self._tensor(z)), self._condition(conditioning)
-        log_sigma = None
-        if indexes is not None:
-            log_sigma = math.log(SCALE_MIN) + LOG_SCALE_STEP * self._tensor(indexes).float()
+        log_sigma = None if indexes is None else self._log_sigma(indexes)
         symbols, y_hat = self.model.round_trip(*given, condition, at, grey, log_sigma)
         return symbols.short(), y_hat
 
@@ -188,6 +186,7 @@ class TorchNetworks:
             numbers = self._y_tables.numbers(indexes)
             costs = self._costs(self._y_tables.bucket(conditioning))
             with self._at_work(_pixels_of(window.y)):
+                condition = self._condition(conditioning)
                 part = Part(
                     self._float(window.pixels[None]),
                     self._tensor(window.y),
@@ -195,9 +194,9 @@ class TorchNetworks:
                     window.at,
                     self._tensor(numbers)[None].long(),
                     self._tensor(window.free),
+                    self.model.dead_zone(condition, self._log_sigma(indexes[None])),
                 )
                 dtype = fastest_dtype(self._device, self._precision)
-                condition = self._condition(conditioning)
                 return _array(refine(self.model, costs, part, condition, search, dtype))
 
         return refined
@@ -214,6 +213,10 @@ class TorchNetworks:
 
     def _new_costs(self, bucket: int) -> SymbolCosts:
         return SymbolCosts(self._y_tables.of(bucket), self._device)
+
+    def _log_sigma(self, indexes: NDArray[np.uint8]) -> Tensor:
+        """Log standard deviations that scale indexes stand for."""
+        return math.log(SCALE_MIN) + LOG_SCALE_STEP * self._tensor(indexes).float()
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         if not array.flags.writeable:  # torch warns of what it cannot know to be left alone

@@ -186,7 +186,7 @@ class CompressionModel(nn.Module):
             self.features(z, condition, at),
             condition,
             lambda mean, channels, step: torch.round(
-                _drawn((y[:, channels] - mean) / step, zone, channels)
+                drawn((y[:, channels] - mean) / step, zone, channels)
             ).clamp(-limit[channels], limit[channels]),
         )
         return symbols.int(), y_hat
@@ -270,10 +270,10 @@ class CompressionModel(nn.Module):
             features,
             condition,
             lambda mean, channels, step: round_to_bits(
-                _drawn((y[:, channels] - mean) / step, zone, channels), 0
+                drawn((y[:, channels] - mean) / step, zone, channels), 0
             ),
         )
-        scaled = _drawn((y - means) / stretched(condition.step, y), zone)
+        scaled = drawn((y - means) / stretched(condition.step, y), zone)
         y_bits = symbol_bits(self._for_rate(scaled, symbols), log_sigma)
 
         x_hat = self.synthesis(y_hat, condition, self.basis)
@@ -320,7 +320,7 @@ class CompressionModel(nn.Module):
         return value + torch.rand_like(value) - 0.5 if self.training else rounded
 
 
-def _drawn(values: Tensor, zone: Tensor | None, channels: slice = slice(None)) -> Tensor:
+def drawn(values: Tensor, zone: Tensor | None, channels: slice = slice(None)) -> Tensor:
     """Values drawn towards zero by at most `zone`."""
     if zone is None:
         return values
