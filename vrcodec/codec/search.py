@@ -13,6 +13,7 @@ from vrcodec.codec.networks import Search
 from vrcodec.codec.pipeline import Pipeline
 from vrcodec.codec.settings import Encoded, EncodeSettings
 from vrcodec.conditional.dials import TUNE, Conditioning, Dials
+from vrcodec.extras import require
 from vrcodec.pictures import CodedPicture, from_coded
 from vrcodec.pictures.metrics import squared_error
 
@@ -85,6 +86,7 @@ def coded_error(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8], share: fl
     """`refinement.summed_error` of pictures (H, W, 3)."""
     if not share:
         return squared_error(pixels, decoded)
+    require("torch")
     import torch
 
     from vrcodec.codec.refinement import pieces, summed_error
