@@ -211,3 +211,18 @@ def test_effort_begins_where_no_effort_ends(
     picture = Image.open(pictures / "macaw.png")
     for quality in (0.3, 0.9):
         assert codec.encode(picture, quality, effort=3) == codec.encode(picture, quality)
+
+
+def test_perceptual_errors_are_followed_for_some_steps_only(weights_of_two_dials: Path) -> None:
+    """Beyond them they fall at the cost of what they stand for: efforts 6 and 9 are the same."""
+    codec = Codec(weights_of_two_dials, "cpu")
+    random = np.random.default_rng(2)
+    small = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8))
+    picture = small.resize((64, 48), Image.Resampling.BICUBIC)
+
+    def files(tune: float) -> set[bytes]:
+        dials = {"quality": 0.5, "tune": tune}
+        return {codec.encode(picture, dials=dials, effort=effort) for effort in (6, 9)}
+
+    assert len(files(0.5)) == 1
+    assert len(files(0)) == 2

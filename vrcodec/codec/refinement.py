@@ -41,6 +41,8 @@ from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
 STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 40, 60)
 """Gradient steps of every effort."""
+MOST_PERCEPTUAL = 20
+"""Steps at most where part of the error is perceptual: by more SSIMULACRA2 falls with the error."""
 RATE = (0.3, 0.05)
 """Share of a Newton step that targets move by, at first and at last, for squared error."""
 PERCEPTUAL_RATE = (0.03, 0.01)
@@ -105,7 +107,8 @@ def refine(
     Args:
         dtype: what gradients are computed in; symbols come from float32 means all the same.
     """
-    price, steps, steps_at = search.price, STEPS[search.effort], condition.step
+    price, steps_at = search.price, condition.step
+    steps = min(STEPS[search.effort], MOST_PERCEPTUAL if search.share else STEPS[-1])
     with torch.no_grad():
         features = model.features(part.z, condition, part.at)
     # The second derivative of price x error, were the synthesis its DCT alone.
