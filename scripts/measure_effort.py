@@ -24,6 +24,7 @@ from tqdm import tqdm
 from vrcodec import Codec
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.evaluation.rate_distortion import DIAL
+from vrcodec.extras import require
 from vrcodec.pictures import MAX_PIXELS, open_picture
 from vrcodec.pictures.metrics import psnr, ssimulacra2
 from vrcodec.training.data import find_pictures
@@ -46,6 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     efforts = [int(text) for text in arguments.efforts.split(",")]
     qualities = [float(text) for text in arguments.qualities.split(",")]
+    require("ssimulacra2")
     codec = Codec(arguments.weights, "cpu")
     paths = find_pictures(arguments.images)
     if arguments.limit and arguments.limit < len(paths):

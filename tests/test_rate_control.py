@@ -253,6 +253,23 @@ def test_a_fidelity_says_what_quality_means(
         assert codec.dials.positions(made.conditioning)["tune"] == there
 
 
+def test_what_is_out_of_reach_at_an_end_is_looked_for_at_the_default(pictures: Path) -> None:
+    """The released weights reach less at the perceptual end than at the default."""
+    codec = Codec(device="cpu")
+    picture = to_coded(Image.open(pictures / "macaw.png").convert("RGB"))
+    default = codec.dials.positions(codec.dials.conditioning())["tune"]
+    similarity = {}
+    for tune in (1.0, default):
+        (made,) = codec.encode_pictures([picture], EncodeSettings.of(1.0, {"tune": tune}))
+        similarity[tune] = ms_ssim(picture.pixels, pixels(made.data, codec)) or 0.0
+    assert similarity[1.0] < similarity[default]
+    between = (similarity[1.0] + 3 * similarity[default]) / 4
+    settings = EncodeSettings(target=Target(Measure.MS_SSIM, between))
+    (made,) = codec.encode_pictures([picture], settings)
+    assert codec.dials.positions(made.conditioning)["tune"] == default
+    assert made.reached and made.achieved is not None and made.achieved >= between
+
+
 def test_psnr_in_strips_is_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
     a, b = random.integers(0, 256, (2, 37, 11, 3), np.uint8)

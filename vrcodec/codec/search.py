@@ -13,6 +13,7 @@ from vrcodec.codec.networks import Search
 from vrcodec.codec.pipeline import Pipeline
 from vrcodec.codec.settings import Encoded, EncodeSettings
 from vrcodec.conditional.dials import TUNE, Conditioning, Dials
+from vrcodec.errors import TargetError
 from vrcodec.extras import require
 from vrcodec.pictures import CodedPicture, from_coded
 from vrcodec.pictures.metrics import squared_error
@@ -21,11 +22,29 @@ from vrcodec.pictures.metrics import squared_error
 def encode_alone(pipeline: Pipeline, picture: CodedPicture, settings: EncodeSettings) -> Encoded:
     """The file of a picture by settings with a target, an effort, or both.
 
+    Where a fidelity is out of reach with the second dial at the end that is for it, the dial's
+    default is tried as well: it goes further.
+
     Raises:
         TargetError: the target cannot be reached.
         DialError: the model has no such dial, or it no such position.
     """
-    target, start = settings.target, settings.conditioning(pipeline.dials)
+    start = settings.conditioning(pipeline.dials)
+    default = dataclasses.replace(settings, target=None).conditioning(pipeline.dials)
+    if default == start:
+        return _encode_from(pipeline, picture, settings, start)
+    try:
+        found = _encode_from(pipeline, picture, settings, start)
+    except TargetError:
+        return _encode_from(pipeline, picture, settings, default)
+    return found if found.reached else _encode_from(pipeline, picture, settings, default)
+
+
+def _encode_from(
+    pipeline: Pipeline, picture: CodedPicture, settings: EncodeSettings, start: Conditioning
+) -> Encoded:
+    """`encode_alone` with the dials where `start` is, but for the quality of a target."""
+    target = settings.target
 
     def plain(at: Conditioning) -> bytes:
         return pipeline.files([picture], at)[0]
