@@ -54,7 +54,9 @@ class MSSSIM:
     def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
         from pytorch_msssim import ms_ssim
 
-        similarity: Tensor = ms_ssim(x_hat.contiguous(), x.contiguous(), 1.0, size_average=False)
+        # Its separable filters are two to three times as fast in this layout, on CPUs.
+        x_hat, x = (a.contiguous(memory_format=torch.channels_last) for a in (x_hat, x))
+        similarity: Tensor = ms_ssim(x_hat, x, 1.0, size_average=False)
         return self.UNIT * (1 - similarity)
 
 
