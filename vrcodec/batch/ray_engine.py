@@ -27,7 +27,7 @@ import math
 import os
 import re
 import socket
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from vrcodec import __version__
@@ -82,12 +82,14 @@ class Ray:
         if not self._is_connected:
             self._stack.enter_context(_connected(self.address, self.jobs))
             self._is_connected = True
-        handful = HANDFUL if self._on_gpu() else 1
+        on_gpu = self._on_gpu()
+        handful = HANDFUL if on_gpu else 1
+        crew = _Crew(self.jobs, on_gpu)
         lost: list[Task] = []
-        yield from self._handed_out(tasks, do, handful, lost)
+        yield from _handed_out(crew, tasks, do, handful, lost)
         if handful > 1 and lost:
             again, lost = lost, []
-            yield from self._handed_out(again, do, 1, lost)
+            yield from _handed_out(crew, again, do, 1, lost)
         for task in lost:
             name = storage.shown(task.source)
             yield failed(task, f"{name}: its worker died {RETRIES + 1} times (out of memory?)")
@@ -104,58 +106,115 @@ class Ray:
             return "GPU" in ray.cluster_resources()
         return self.device == "cuda"
 
-    def _handed_out(
-        self, tasks: Iterable[Task], do: Do, handful: int, lost: list[Task]
-    ) -> Generator[Row, None, None]:
-        """Rows of tasks, so many at a time; those that cost workers' lives go to `lost`."""
-        from ray.util import ActorPool
 
-        # Nobody else holds the actors: one that is idle at the end, and let go, makes room.
-        pool = ActorPool(_coders(self.jobs, self._on_gpu()))
-        handed_out: dict[str, list[Task]] = {}
+def _handed_out(
+    crew: _Crew, tasks: Iterable[Task], do: Do, handful: int, lost: list[Task]
+) -> Generator[Row, None, None]:
+    """Rows of tasks, so many at a time; those that cost workers' lives go to `lost`."""
+    handed_out: dict[str, list[Task]] = {}
 
-        def send(coder: Any, some: list[Task]) -> Any:
-            handed_out[some[0].source] = some
-            return coder.work.remote(do, some)
+    def send(coder: Any, some: list[Task]) -> Any:
+        handed_out[some[0].source] = some
+        return coder.work.remote(do, some)
 
-        source, stopped = iter(tasks), None
-        while True:
-            try:
-                while not stopped and pool.has_free():
-                    some = list(itertools.islice(source, handful))
-                    if not some:
-                        break
-                    pool.submit(send, some)
-                if not pool.has_next():
+    source, stopped = iter(tasks), None
+    while True:
+        try:
+            while not stopped and crew.has_room():
+                some = list(itertools.islice(source, handful))
+                if not some:
                     break
-                while pool.has_free():
-                    pool.pop_idle()  # ends
-                yield from _results(pool, handed_out)
-            except KeyboardInterrupt as error:
-                if stopped:
-                    raise
-                stopped = error
-        if stopped:
-            raise stopped
-        for some in handed_out.values():
-            lost += some
+                crew.submit(send, some)
+            if not crew.is_at_work():
+                break
+            crew.let_the_idle_go()
+            yield from _results(crew, handed_out)
+        except KeyboardInterrupt as error:
+            if stopped:
+                raise
+            stopped = error
+    if stopped:
+        raise stopped
+    for some in handed_out.values():
+        lost += some
 
 
-def _results(pool: Any, handed_out: dict[str, list[Task]]) -> Iterator[Row]:
+def _results(crew: _Crew, handed_out: dict[str, list[Task]]) -> Iterator[Row]:
     """Rows of one handful that has come to its end."""
     from ray.exceptions import RayActorError, RayError, RayTaskError
 
     try:
-        first, rows = pool.get_next_unordered()
+        first, rows = crew.next_result()
     except RayTaskError as error:  # raised by _Coder.work
         raise error.cause from None
     except RayError as error:  # its worker died too often; it does not say over which task
         if isinstance(error, RayActorError) and error.actor_init_failed:
             last = str(error).rstrip().rpartition("\n")[2]  # after all of a traceback
             raise VrcodecError(f"a Ray worker cannot be started: {last}") from None
+        # Ray's frames hold the error, and the worker: the one keeps the other's room taken.
+        error.__traceback__ = None
         return
     del handed_out[first]
     yield from rows
+
+
+class _Crew:
+    """Actors in a pool of Ray's: each is made when there is work for it, and there is no idle one.
+
+    Ray can lose the room of an actor that is let go while it is being started. So none is made
+    that may never be needed, and those that are there serve until there is nothing more to do.
+
+    Raises:
+        VrcodecError: the cluster has no CPU, or no GPU that is needed.
+    """
+
+    def __init__(self, jobs: int | None, on_gpu: bool) -> None:
+        import ray
+        from ray.util import ActorPool
+
+        resources = ray.cluster_resources()
+        cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        self._most = jobs or (min(cpus, WORKERS_PER_GPU * gpus) if on_gpu else cpus)
+        if not self._most:
+            raise VrcodecError(
+                "the Ray cluster has no room for workers yet (use --jobs to wait for N)"
+            )
+        # Whole workers fit on every GPU; without GPUs yet, one each on those that will come.
+        per_gpu = math.ceil(self._most / gpus) if gpus else 1
+        self._coder = ray.remote(_Coder).options(
+            num_cpus=1,
+            num_gpus=1 / per_gpu if on_gpu else 0,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
+        self._pool = ActorPool([])  # nobody else holds the actors: what is let go makes room
+        self._size = 0
+
+    def has_room(self) -> bool:
+        """Whether a handful can be submitted now."""
+        return self._pool.has_free() or self._size < self._most
+
+    def submit(self, send: Callable[[Any, list[Task]], Any], some: list[Task]) -> None:
+        """Give a handful to an actor."""
+        if not self._pool.has_free():
+            self._pool.push(self._coder.remote(__version__, os.getcwd()))
+            self._size += 1
+        self._pool.submit(send, some)
+
+    def is_at_work(self) -> bool:
+        """Whether there are results to come."""
+        return bool(self._pool.has_next())
+
+    def let_the_idle_go(self) -> None:
+        """End the actors that have nothing to do."""
+        while self._pool.has_free():
+            self._pool.pop_idle()
+            self._size -= 1
+
+    def next_result(self) -> tuple[str, list[Row]]:
+        """What an actor has given; waits for it. Raises what its work raised, or Ray's errors."""
+        result: tuple[str, list[Row]] = self._pool.get_next_unordered()
+        return result
 
 
 class _Coder:
@@ -172,26 +231,6 @@ class _Coder:
         if self.version != __version__:
             raise VrcodecError(f"a worker has vrcodec {__version__}, not {self.version}")
         return tasks[0].source, do(tasks)
-
-
-def _coders(jobs: int | None, on_gpu: bool) -> list[Any]:
-    """Handles of new actors."""
-    import ray
-
-    resources = ray.cluster_resources()
-    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    number = jobs or (min(cpus, WORKERS_PER_GPU * gpus) if on_gpu else cpus)
-    if not number:
-        raise VrcodecError("the Ray cluster has no room for workers yet (use --jobs to wait for N)")
-    # Whole workers fit on every GPU; without GPUs yet, one each on those that will come.
-    per_gpu = math.ceil(number / gpus) if gpus else 1
-    actor = ray.remote(_Coder).options(
-        num_cpus=1,
-        num_gpus=1 / per_gpu if on_gpu else 0,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
-    )
-    return [actor.remote(__version__, os.getcwd()) for _ in range(number)]
 
 
 @contextlib.contextmanager
