@@ -181,6 +181,7 @@ def test_spans_hold_what_the_reaches_ask_for(length: int, side: int, config: Mod
         halo = context + synthesis_reach(config)
         least = tile.grown(halo, halo, length)
         assert back.decoded.start <= least.start and least.stop <= back.decoded.stop
+        assert back.used == tile.grown(halo - context, halo - context, length)
         for window, seen in ((span.coded, span.z_seen), (back.decoded, back.z_seen)):
             assert window.start % GROUP == 0
             assert seen == Span(

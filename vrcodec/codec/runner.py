@@ -174,10 +174,11 @@ class Runner:
         seen, at = z[..., down.z_seen.at, across.z_seen.at], (down.features, across.features)
         with stage(CONTEXT):
             y_hat = self.networks.dequantise(y, seen, conditioning, at)
+        y_hat = y_hat[..., down.used.within(down.decoded), across.used.within(across.decoded)]
         with stage(SYNTHESIS):
             if reduce == 1:
                 pixels = self.networks.synthesis(y_hat, conditioning)
             else:
                 pixels = self.networks.small_synthesis(y_hat, reduce)
-        rows = down.tile.within(down.decoded, BLOCK // reduce)
-        return pixels[:, rows, across.tile.within(across.decoded, BLOCK // reduce)]
+        rows = down.tile.within(down.used, BLOCK // reduce)
+        return pixels[:, rows, across.tile.within(across.used, BLOCK // reduce)]

@@ -173,12 +173,14 @@ class DecoderSpans:
 
     Attributes:
         tile: positions whose pixels are made.
-        decoded: positions whose symbols run through the context passes and the synthesis.
+        decoded: positions whose symbols run through the context passes.
+        used: those of them that run through the synthesis, where their latents are right.
         z_seen: positions of z's grid that the features of `decoded` come from.
     """
 
     tile: Span
     decoded: Span
+    used: Span
     z_seen: Span
 
     @property
@@ -198,8 +200,8 @@ class DecoderSpans:
         reach = synthesis_reach(config) if reach is None else reach
         # Whole groups, so that the passes' pattern of two rows by two columns stays in step.
         halo = -(-(context_reach(config) + reach) // GROUP) * GROUP
-        decoded = tile.grown(halo, halo, length)
-        return cls(tile, decoded, decoded.groups(1, -(-length // GROUP)))
+        decoded, used = (tile.grown(more, more, length) for more in (halo, reach))
+        return cls(tile, decoded, used, decoded.groups(1, -(-length // GROUP)))
 
 
 def feature_slice(positions: Span, z_seen: Span) -> slice:
