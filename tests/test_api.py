@@ -325,7 +325,9 @@ def test_a_map_of_qualities_conditions_every_position() -> None:
         plain, mapped, split = (model(x, given) for given in (0.3, even, uneven))
     condition: Condition = model.condition(uneven)
     assert condition.step.shape == (1, 768, 8, 8)
-    torch.testing.assert_close(mapped.x_hat, plain.x_hat, rtol=1e-3, atol=2e-3)
+    # Sums in another order: a symbol that lies just between two integers may become the other.
+    assert (mapped.symbols != plain.symbols).sum() <= 5
+    assert (mapped.x_hat - plain.x_hat).abs().mean() < 5e-4
     torch.testing.assert_close(mapped.y_bits.sum(), plain.y_bits.sum(), rtol=1e-3, atol=1)
     left, right = (split.y_bits[..., part].sum() for part in (slice(0, 4), slice(4, 8)))
     left_before, right_before = (

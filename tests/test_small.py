@@ -16,9 +16,9 @@ from vrcodec.codec import runtime
 from vrcodec.pictures.metrics import psnr
 
 SMALLER = [reduce for reduce in REDUCTIONS if reduce > 1]
-NEAR = {0.0: (27.0, 30.0, 34.0), 0.5: (39.0, 44.0, 48.0), 1.0: (52.0, 55.0, 58.0)}
+NEAR = {0.0: (27.0, 30.0, 34.0), 0.5: (38.5, 43.0, 48.0), 1.0: (52.0, 55.0, 58.0)}
 """dB between a picture decoded at 1/2, 1/4 and 1/8 and the whole one, averaged so far."""
-LOST = 2.0
+LOST = 2.5
 """dB that a picture decoded smaller may be further from the source than the whole one, averaged."""
 
 
