@@ -18,6 +18,7 @@ from PIL import Image
 
 from vrcodec.batch import Encoding, RunSettings
 from vrcodec.bitstream.tables import concatenate, quantise
+from vrcodec.bitstream.trellis import QUANTISERS
 from vrcodec.codec.settings import EncodeSettings
 from vrcodec.model.latent_tables import BUCKETS, KINDS
 from vrcodec.model.weights_file import (
@@ -121,6 +122,26 @@ def zoned_weights(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) 
     for part in range(BUCKETS * KINDS):
         for number in range(len(few)):
             flatter = 1 / (1 + part / 16)  # otherwise in every part
+            low.append(int(few.low[number]))
+            tables.append(quantise(few.table(number) ** flatter))
+    many = table_tensors("y", concatenate(low, tables))
+    save_weights(path, config, dict(weights.tensors) | many)
+    return path
+
+
+@pytest.fixture(scope="session")
+def trellis_weights(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with trellis-coded quantisation, and tables of many kinds."""
+    weights = load_weights(tiny_weights)
+    path = tmp_path_factory.mktemp("trellis") / "trellis.safetensors"
+    config = dataclasses.replace(
+        weights.config, dead_zone=(0.15, 0.4), trellis_step=0.65, trellis_level=10
+    )
+    few = weights.y_tables.tables
+    low, tables = [], []
+    for part in range(BUCKETS * KINDS * (1 + QUANTISERS)):
+        for number in range(len(few)):
+            flatter = 1 / (1 + part / 32)  # otherwise in every part
             low.append(int(few.low[number]))
             tables.append(quantise(few.table(number) ** flatter))
     many = table_tensors("y", concatenate(low, tables))

@@ -45,7 +45,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
-    """All symbols of a file: z (Z, h, w) and y (768, rows, columns).
+    """All symbols of a file: z (Z, h, w) and y (768, rows, columns), with a trellis its levels.
 
     Raises:
         InvalidFile: the file is not valid, or was made with other weights.
@@ -62,13 +62,21 @@ def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
     z = z.reshape(z_channels, z_rows, z_columns)
 
     y_tables = read_tables(tensors, "y")
-    y_numbers = scale_indexes(z, file.conditioning, tensors)[:, : file.rows, : file.columns]
-    if len(y_tables) > 64:
-        y_numbers = y_numbers.astype(np.int64) + 128 * bucket
-        y_numbers[config["core"] :] += 64
+    y_indexes = scale_indexes(z, file.conditioning, tensors)[:, : file.rows, : file.columns]
+    chains = read_chains(config, file)
+    expected = (3072,) if config.get("trellis_step") else (64, 1024)
+    require(len(y_tables) in expected, "wrong number of tables")
+    if chains:
+        y_tables = y_tables[1024 + 256 * bucket : 1024 + 256 * (bucket + 1)]
+    elif len(y_tables) > 64:
+        y_tables = y_tables[128 * bucket : 128 * (bucket + 1)]
     parts = []
     for section, top in zip(file.y, range(0, file.rows, file.section_rows), strict=True):
-        numbers = y_numbers[:, top : top + file.section_rows]
+        indexes = y_indexes[:, top : top + file.section_rows]
+        if chains:
+            parts.append(decode_chained_section(section, indexes, y_tables, chains, top))
+            continue
+        numbers = indexes if len(y_tables) == 64 else by_kind(indexes, config["core"])
         parts.append(decode_section(section, numbers.ravel(), y_tables).reshape(numbers.shape))
 
     crc = 0xFFFF
@@ -236,10 +244,16 @@ def decode_section(section: bytes, numbers: Integers, tables: list[Table]) -> In
         section: its bytes.
         numbers: for every symbol in array order the number of its table.
     """
-    require(not section.endswith(b"\0"), "a section ends in a zero byte")
     coder = RangeDecoder(section)
-    order = np.argsort(numbers, kind="stable").tolist()
-    values = np.zeros(len(numbers), dtype=np.int64)
+    values = decode_values(coder, numbers.tolist(), tables)
+    coder.finish()
+    return np.array(values, dtype=np.int64)
+
+
+def decode_values(coder: RangeDecoder, numbers: list[int], tables: list[Table]) -> list[int]:
+    """The next values of a section, of which one table after the other is coded, then escapes."""
+    order = sorted(range(len(numbers)), key=numbers.__getitem__)
+    values = [0] * len(numbers)
     escaped = []
     for position in order:
         table = tables[numbers[position]]
@@ -259,9 +273,126 @@ def decode_section(section: bytes, numbers: Integers, tables: list[Table]) -> In
         table = tables[numbers[position]]
         values[position] = table.low - e if negative else table.low + table.size - 1 + e
 
-    require(bool((np.abs(values) <= LARGEST_SYMBOL).all()), "a symbol exceeds 16 bits")
-    coder.finish()
+    require(all(abs(value) <= LARGEST_SYMBOL for value in values), "a symbol exceeds 16 bits")
     return values
+
+
+def by_kind(indexes: Integers, core: int) -> Integers:
+    """Table numbers of scale indices (channels, rows, columns): core channels, then the others."""
+    numbers = indexes.astype(np.int64)
+    numbers[core:] += 64
+    return numbers
+
+
+# 3. With a trellis
+
+
+def next_state(state: int, symbol: int) -> int:
+    return state >> 1 ^ (78 if state % 2 else 0) ^ (43 if symbol % 2 else 0)
+
+
+@dataclasses.dataclass
+class Chains:
+    """Where a picture has chains.
+
+    Attributes:
+        core, passes, level: `core`, `context_passes` and `trellis_level` of the weights' config.
+        rows, columns: of the picture's grid.
+    """
+
+    core: int
+    passes: int
+    level: int
+    rows: int
+    columns: int
+
+    def of_section(self, indexes: Integers, top: int) -> list[list[int]]:
+        """All chains of a section, as lists of positions in its flat array.
+
+        Args:
+            indexes: scale indices (channels, rows, columns) of the section.
+            top: its first row.
+        """
+        members = []
+        for position, index in enumerate(indexes.ravel().tolist()):
+            if index >= self.level:
+                channel, row, column = map(int, np.unravel_index(position, indexes.shape))
+                cell = self.cell(top + row, column)
+                number = self.pass_of(channel, top + row, column)
+                members.append((cell, number, index, position))
+        members.sort()
+        chains = []
+        for _, group in itertools.groupby(members, key=lambda member: member[:2]):
+            positions = [position for *_, position in group]
+            width = max(8, -(-len(positions) // 256))
+            chains += [positions[first::width] for first in range(width)]
+        return chains
+
+    def cell(self, row: int, column: int) -> tuple[int, int]:
+        """Number of the cell by rows and by columns."""
+        if self.rows * self.columns <= 96 * 96:
+            return 0, 0
+        return row // cell_side(self.rows), column // cell_side(self.columns)
+
+    def pass_of(self, channel: int, row: int, column: int) -> int:
+        """Number of the pass; that of the channels that are not core follows all others."""
+        if channel >= self.core:
+            return self.passes
+        first = ((0, 2), (3, 1))[row % 2][column % 2]
+        return (first + channel) % self.passes
+
+
+def cell_side(length: int) -> int:
+    n = -(-length // 96)
+    return 4 * -(-length // (4 * n))
+
+
+def read_chains(config: dict[str, Any], file: File) -> Chains | None:
+    """Where a file has chains, if the weights want any there."""
+    if not config.get("trellis_step"):
+        return None
+    if len(file.conditioning) > 1 and file.conditioning[1] > config["trellis_reach"]:
+        return None
+    sizes = (config[name] for name in ("core", "context_passes", "trellis_level"))
+    return Chains(*sizes, file.rows, file.columns)
+
+
+def decode_chained_section(
+    section: bytes, indexes: Integers, tables: list[Table], chains: Chains, top: int
+) -> Integers:
+    """The levels of one section, (channels, rows, columns).
+
+    Args:
+        section: its bytes.
+        indexes: scale indices, of the same shape.
+        tables: the 256 of the picture.
+        chains: where they are.
+        top: the section's first row.
+    """
+    coder = RangeDecoder(section)
+    numbers = by_kind(indexes, chains.core).ravel().tolist()
+    levels = [0] * len(numbers)
+    plain = np.flatnonzero(indexes.ravel() < chains.level).tolist()
+    symbols = decode_values(coder, [numbers[at] for at in plain], tables)
+    for at, symbol in zip(plain, symbols, strict=True):
+        levels[at] = 2 * symbol
+
+    lists = chains.of_section(indexes, top)
+    states = [0] * len(lists)
+    for step in range(max(map(len, lists), default=0)):
+        going_on = [chain for chain, places in enumerate(lists) if step < len(places)]
+        places = [lists[chain][step] for chain in going_on]
+        odd = [states[chain] % 2 for chain in going_on]
+        of_step = [numbers[at] + 128 * o for at, o in zip(places, odd, strict=True)]
+        symbols = decode_values(coder, of_step, tables)
+        for chain, at, o, symbol in zip(going_on, places, odd, symbols, strict=True):
+            sign = (symbol > 0) - (symbol < 0)
+            levels[at] = 2 * symbol - o * sign
+            states[chain] = next_state(states[chain], symbol)
+
+    require(all(abs(level) <= LARGEST_SYMBOL for level in levels), "a level exceeds 16 bits")
+    coder.finish()
+    return np.array(levels, dtype=np.int64).reshape(indexes.shape)
 
 
 # 4. Range coder
@@ -269,6 +400,7 @@ def decode_section(section: bytes, numbers: Integers, tables: list[Table]) -> In
 
 class RangeDecoder:
     def __init__(self, section: bytes) -> None:
+        require(not section.endswith(b"\0"), "a section ends in a zero byte")
         padded = section + bytes(-len(section) % 4)
         self.words = [word for (word,) in struct.iter_unpack(">I", padded)]
         self.words_read = 0

@@ -63,7 +63,7 @@ def test_other_numbers_of_tables_are_refused(tiny_weights: Path, tmp_path: Path)
     for count in (63, 1, 32):
         few = weights.y_tables.tables.part(0, count)
         with pytest.raises(WeightsError, match="number of probability tables"):
-            LatentTables(few, weights.config.core)
+            LatentTables(few, weights.config)
         path = tmp_path / f"{count}.safetensors"
         save_weights(path, weights.config, dict(weights.tensors) | table_tensors("y", few))
         with pytest.raises(WeightsError, match="number of probability tables"):

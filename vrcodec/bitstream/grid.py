@@ -19,6 +19,41 @@ REDUCTIONS = (1, 2, 4, 8)
 SECTION_POSITIONS = 8192
 """Latent positions in one y section, about: it is cut at whole rows."""
 
+Run = tuple[int, int]
+"""First and last-plus-one of some rows or columns."""
+
+
+def cut(rows: int, columns: int, side: int) -> tuple[list[Run], list[Run]]:
+    """Cut a grid of latent positions into pieces of about the same size, in whole groups.
+
+    Args:
+        side: the most positions along the side of a piece, a multiple of `GROUP`; a grid of no
+            more than its square is one piece all the same.
+
+    Returns:
+        The rows of the pieces, and their columns.
+    """
+    if rows * columns <= side * side:
+        return [(0, rows)], [(0, columns)]
+    return _cut(rows, side), _cut(columns, side)
+
+
+def _cut(length: int, side: int) -> list[Run]:
+    count = -(-length // side)
+    step = -(-length // (count * GROUP)) * GROUP
+    return [(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def section_rows(columns: int) -> int:
+    """Latent rows in a y section of so many columns."""
+    return max(1, SECTION_POSITIONS // columns)
+
+
+def sections(rows: int, columns: int) -> list[Run]:
+    """First and last-plus-one latent row of every y section of a grid."""
+    height = section_rows(columns)
+    return [(top, min(top + height, rows)) for top in range(0, rows, height)]
+
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
@@ -46,14 +81,13 @@ class Grid:
     @property
     def section_rows(self) -> int:
         """Latent rows in every y section but the last, which may have fewer."""
-        return max(1, SECTION_POSITIONS // self.latent_size[1])
+        return section_rows(self.latent_size[1])
 
     @property
     def section_count(self) -> int:
         return -(-self.latent_size[0] // self.section_rows)
 
     @property
-    def sections(self) -> list[tuple[int, int]]:
+    def sections(self) -> list[Run]:
         """First and last-plus-one latent row of every y section."""
-        rows, height = self.latent_size[0], self.section_rows
-        return [(top, min(top + height, rows)) for top in range(0, rows, height)]
+        return sections(*self.latent_size)

@@ -68,70 +68,103 @@ def _groups(
     return np.argsort(numbers, kind="stable"), list(runs)
 
 
+class Encoder:
+    """Codes values of one set of tables, as many calls of `add` as wanted, into one section."""
+
+    def __init__(self, tables: TableSet) -> None:
+        self._tables, self._models = tables, _models(_ByIdentity(tables))
+        self._coder = _stream().queue.RangeEncoder()
+
+    def add(self, values: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]]) -> None:
+        """Code values (n,) under the tables of the given numbers (n,).
+
+        Raises:
+            ValueError: a value exceeds MAX_MAGNITUDE (a mistake of the caller).
+        """
+        if len(values) and max(int(values.max()), -int(values.min())) > MAX_MAGNITUDE:
+            raise ValueError("symbol exceeds 16 bits")
+        tables = self._tables
+        order, runs = _groups(numbers)
+        ordered = values.astype(np.int32)[order]
+        excesses, signs = [], []
+        for number, start, end in runs:
+            size = int(tables.size[number])
+            symbols = ordered[start:end] - tables.low[number]
+            below, above = symbols < 0, symbols >= size
+            escaped = below | above
+            if escaped.any():
+                outside = symbols[escaped]
+                excesses.append(np.where(outside < 0, -outside - 1, outside - size))
+                signs.append(outside < 0)
+                symbols[escaped] = size
+            self._coder.encode(symbols, self._models[number])
+        if excesses:
+            _encode_escapes(self._coder, np.concatenate(excesses), np.concatenate(signs))
+
+    def finish(self) -> bytes:
+        """The section."""
+        coded: bytes = self._coder.get_compressed().astype(">u4").tobytes()
+        return coded.rstrip(b"\0")
+
+
+class Decoder:
+    """Inverse of `Encoder`: as many calls of `take`, of as many values.
+
+    Raises:
+        CorruptError: here or there, the bytes cannot have come from an `Encoder`.
+    """
+
+    def __init__(self, data: bytes, tables: TableSet) -> None:
+        if data.endswith(b"\0"):
+            raise CorruptError("entropy-coded data have superfluous zeros at the end")
+        words = np.frombuffer(data + bytes(-len(data) % 4), dtype=">u4").astype(np.uint32)
+        self._coder = _stream().queue.RangeDecoder(words)
+        self._tables, self._models = tables, _models(_ByIdentity(tables))
+
+    def take(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
+        """The next values (n,), under the tables of the given numbers (n,)."""
+        coder, tables = self._coder, self._tables
+        order, runs = _groups(numbers)
+        ordered = np.empty(len(numbers), dtype=np.int32)
+        escapes: list[NDArray[np.int64]] = []
+        limits: list[tuple[int, int, int]] = []
+        try:
+            for number, start, end in runs:
+                symbols = coder.decode(self._models[number], end - start)
+                low, size = int(tables.low[number]), int(tables.size[number])
+                ordered[start:end] = symbols + low
+                at = np.flatnonzero(symbols == size)
+                if len(at):
+                    escapes.append(at + start)
+                    limits.append((low, low + size - 1, len(at)))
+            if escapes:
+                _decode_escapes(coder, ordered, np.concatenate(escapes), limits)
+        except AssertionError as error:
+            raise CorruptError("entropy-coded data are invalid") from error
+        values = np.empty_like(ordered)
+        values[order] = ordered
+        return values
+
+    def finish(self) -> None:
+        """All values are taken."""
+        if not self._coder.maybe_exhausted():
+            raise CorruptError("entropy-coded data do not end where they should")
+
+
 def encode(
     values: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]], tables: TableSet
 ) -> bytes:
-    """Code values (n,) under the tables of the given numbers (n,).
-
-    Raises:
-        ValueError: a value exceeds MAX_MAGNITUDE (a mistake of the caller).
-    """
-    if len(values) and max(int(values.max()), -int(values.min())) > MAX_MAGNITUDE:
-        raise ValueError("symbol exceeds 16 bits")
-    coder = _stream().queue.RangeEncoder()
-    models = _models(_ByIdentity(tables))
-    order, runs = _groups(numbers)
-    ordered = values.astype(np.int32)[order]
-    excesses, signs = [], []
-    for number, start, end in runs:
-        size = int(tables.size[number])
-        symbols = ordered[start:end] - tables.low[number]
-        below, above = symbols < 0, symbols >= size
-        escaped = below | above
-        if escaped.any():
-            outside = symbols[escaped]
-            excesses.append(np.where(outside < 0, -outside - 1, outside - size))
-            signs.append(outside < 0)
-            symbols[escaped] = size
-        coder.encode(symbols, models[number])
-    if excesses:
-        _encode_escapes(coder, np.concatenate(excesses), np.concatenate(signs))
-    coded: bytes = coder.get_compressed().astype(">u4").tobytes()
-    return coded.rstrip(b"\0")
+    """A section of values (n,) under the tables of the given numbers (n,); see `Encoder.add`."""
+    encoder = Encoder(tables)
+    encoder.add(values, numbers)
+    return encoder.finish()
 
 
 def decode(data: bytes, numbers: NDArray[np.integer[Any]], tables: TableSet) -> NDArray[np.int32]:
-    """Inverse of `encode`: the values (n,).
-
-    Raises:
-        CorruptError: the bytes cannot have come from `encode`.
-    """
-    if data.endswith(b"\0"):
-        raise CorruptError("entropy-coded data have superfluous zeros at the end")
-    words = np.frombuffer(data + bytes(-len(data) % 4), dtype=">u4").astype(np.uint32)
-    coder = _stream().queue.RangeDecoder(words)
-    models = _models(_ByIdentity(tables))
-    order, runs = _groups(numbers)
-    ordered = np.empty(len(numbers), dtype=np.int32)
-    escapes: list[NDArray[np.int64]] = []
-    limits: list[tuple[int, int, int]] = []
-    try:
-        for number, start, end in runs:
-            symbols = coder.decode(models[number], end - start)
-            low, size = int(tables.low[number]), int(tables.size[number])
-            ordered[start:end] = symbols + low
-            at = np.flatnonzero(symbols == size)
-            if len(at):
-                escapes.append(at + start)
-                limits.append((low, low + size - 1, len(at)))
-        if escapes:
-            _decode_escapes(coder, ordered, np.concatenate(escapes), limits)
-    except AssertionError as error:
-        raise CorruptError("entropy-coded data are invalid") from error
-    if not coder.maybe_exhausted():
-        raise CorruptError("entropy-coded data do not end where they should")
-    values = np.empty_like(ordered)
-    values[order] = ordered
+    """Inverse of `encode`: the values (n,). Raises CorruptError: see `Decoder`."""
+    decoder = Decoder(data, tables)
+    values = decoder.take(numbers)
+    decoder.finish()
     return values
 
 

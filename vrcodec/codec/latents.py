@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from vrcodec.bitstream import range_coder
 from vrcodec.bitstream.container import Extra, Header, Stream, SymbolsCrc
+from vrcodec.bitstream.trellis import Part
+from vrcodec.codec import sections
 from vrcodec.codec.networks import Networks
 from vrcodec.codec.stages import ENTROPY_CODING, SCALE_PATH, stage
 from vrcodec.codec.tiling import Span, feature_slice
@@ -25,7 +27,8 @@ class Latents:
 
     Attributes:
         z: int16 (hyper, ceil(rows / 4), ceil(columns / 4)).
-        y: int16 (768, rows, columns): round((latent - mean) / step).
+        y: int16 (768, rows, columns), the levels: (latent - mean) / step, rounded; with a trellis
+            in units of its finer step.
         indexes: uint8, the scale index of every element of y.
     """
 
@@ -49,8 +52,10 @@ class SymbolCoder:
     def estimate_bits(self, latents: Latents, conditioning: Conditioning) -> float:
         """Ideal code length of the latents under the tables, without any container."""
         z_bits = self.weights.z_tables.bits(latents.z, self.z_numbers(latents.z, conditioning))
-        tables = self.weights.y_tables
-        return z_bits + tables.at(conditioning).bits(latents.y, tables.numbers(latents.indexes))
+        tables, (_, rows, columns) = self.weights.y_tables, latents.y.shape
+        part = Part.whole(rows, columns)
+        symbols, numbers = tables.symbols(latents.y, latents.indexes, conditioning, part)
+        return z_bits + tables.at(conditioning).bits(symbols, numbers)
 
     def read(self, stream: Stream) -> tuple[NDArray[np.int16], Iterator[NDArray[np.int16]]]:
         """z, and the symbols of y section by section: integers only, the same on every machine.
@@ -70,18 +75,17 @@ class SymbolCoder:
 
     def _sections(self, stream: Stream, z: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
         rows, columns = stream.header.latent_size
-        crc, tables = SymbolsCrc(), self.weights.y_tables
+        crc, tables, conditioning = SymbolsCrc(), self.weights.y_tables, stream.header.conditioning
         crc.update(z)
         for body, (top, bottom) in zip(stream.y, stream.header.sections, strict=True):
-            indexes = self.indexes(z, stream.header.conditioning, Span(top, bottom), columns)
+            indexes = self.indexes(z, conditioning, Span(top, bottom), columns)
             with stage(ENTROPY_CODING):
-                numbers, here = tables.numbers(indexes), tables.at(stream.header.conditioning)
-                symbols = range_coder.decode(body, numbers.ravel(), here)
-                part = symbols.astype(np.int16).reshape(indexes.shape)
-                crc.update(part)
+                part = Part.of(rows, columns, top, bottom)
+                levels = sections.decoded(body, indexes, tables, conditioning, part)
+                crc.update(levels)
             if bottom == rows and crc.value != stream.symbols_crc:
                 raise CorruptError("checksum of the decoded symbols does not match")
-            yield part
+            yield levels
 
     def z_numbers(self, z: NDArray[np.int16], conditioning: Conditioning) -> NDArray[np.int64]:
         """Table of every element of z (hyper, h, w), flat: by channel and quality bucket."""
@@ -126,9 +130,11 @@ class SectionWriter:
 
     def _code(self, y: NDArray[np.int16], indexes: NDArray[np.uint8]) -> None:
         tables = self._coder.weights.y_tables
+        span = self._spans[len(self._sections)]
+        part = Part.of(*self._header.latent_size, span.start, span.stop)
         with stage(ENTROPY_CODING):
-            numbers, here = tables.numbers(indexes), tables.at(self._header.conditioning)
-            self._sections.append(range_coder.encode(y.ravel(), numbers.ravel(), here))
+            coded = sections.encoded(y, indexes, tables, self._header.conditioning, part)
+            self._sections.append(coded)
             self._y_crc.update(y)
 
     def finish(self, extras: Mapping[Extra, bytes]) -> Stream:

@@ -3,14 +3,15 @@
 ::
 
     pixels --analysis--> y --hyper--> z
-    y, z, indexes --quantise--> symbols         (means from z and the context passes)
-    z, symbols --dequantise--> y_hat --synthesis--> pixels
+    y, z, indexes --quantise--> levels          (means from z and the context passes)
+    z, levels --dequantise--> y_hat --synthesis--> pixels
     z --scale_features, scale_indexes--> the scale index of every symbol      (integers)
 
 All but the scale path is float32, and may differ in the last bits from one implementation to
-another: files then differ, and decode everywhere. Arrays of y, symbols and y_hat are
-(B, 768, h, w), latents in standard deviations; those of z (B, hyper, ...). A pair of slices `at`
-says where a window of y lies on four times the grid of its z.
+another: files then differ, and decode everywhere. Arrays of y, levels and y_hat are
+(B, 768, h, w), latents in standard deviations; those of z (B, hyper, ...). Levels are the symbols
+themselves unless the weights have a trellis. A pair of slices `at` says where a window of y lies
+on four times the grid of its z.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vrcodec.bitstream.trellis import Part
 from vrcodec.conditional.dials import Conditioning
 
 At = tuple[slice, slice]
@@ -37,6 +39,7 @@ class Window:
         z: integers (1, hyper, ...).
         at: the rows and columns where y lies on four times z's grid.
         free: bool (h, w), where latents may change.
+        part: the cells of chains in the window.
     """
 
     pixels: NDArray[np.uint8]
@@ -44,6 +47,7 @@ class Window:
     z: NDArray[np.int16]
     at: At
     free: NDArray[np.bool_]
+    part: Part | None = None
 
 
 Refine = Callable[[Window], NDArray[np.float32]]
@@ -104,11 +108,20 @@ class Networks(Protocol):
         at: At,
         grey: bool,
         indexes: NDArray[np.uint8] | None = None,
+        nearest: bool = False,
+        part: Part | None = None,
     ) -> NDArray[np.int16]:
-        """The symbols of y; none but zero for colour if grey.
+        """The levels of y; none but zero for colour if grey.
 
         Drawn towards zero by the dead zone of the weights (model/dead_zone.py), for which the
-        scale indexes (B, 768, h, w) are needed; without those, the nearest ones.
+        scale indexes (B, 768, h, w) are needed; without those, the nearest ones. With a trellis
+        those that the search of model/trellis_search.py finds.
+
+        Args:
+            indexes: needed where the weights have a trellis.
+            nearest: look for the least error alone.
+            part: the cells of chains in the window, which then begins at an even row and column
+                of the picture; by default all of it is one.
         """
 
     def dequantise(
@@ -118,7 +131,7 @@ class Networks(Protocol):
         conditioning: Conditioning,
         at: At,
     ) -> NDArray[np.float32]:
-        """y_hat, what symbols stand for."""
+        """y_hat, what levels stand for."""
 
     def round_trip(
         self,
@@ -128,8 +141,10 @@ class Networks(Protocol):
         at: At,
         grey: bool,
         indexes: NDArray[np.uint8] | None = None,
+        nearest: bool = False,
+        part: Part | None = None,
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-        """The symbols of y and what they stand for, in the time of the symbols alone."""
+        """The levels of y and what they stand for, in the time of the levels alone."""
 
     def synthesis(
         self, y_hat: NDArray[np.float32], conditioning: Conditioning

@@ -15,24 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import BLOCK, GROUP, LATENT_CHANNELS
+from vrcodec.bitstream.trellis import Part, pattern
 from vrcodec.codec.networks import At, Networks, Refine, Search
 from vrcodec.codec.onnx_session import VERSION, Session, suitable_threads
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.errors import VrcodecError
 from vrcodec.model.integer_path import IntegerScalePath
-from vrcodec.model.linear_basis import block_basis
+from vrcodec.model.linear_basis import is_colour
 from vrcodec.model.onnx_builder import Network
-from vrcodec.model.onnx_graph import NETWORKS
+from vrcodec.model.onnx_graph import NETWORKS, means
 from vrcodec.model.onnx_scale_path import scale_features, scale_indexes
 from vrcodec.model.shapes import checked
 from vrcodec.model.small_synthesis import SmallSynthesis
+from vrcodec.model.trellis_search import Searches, TrellisSearch
 from vrcodec.model.weights_file import Weights
 
 CONDITIONS = 8
 """Places on the dials whose tensors are kept: a search for a target visits as many."""
-PASSES = np.array([[0, 2], [3, 1]])
-"""Pass of core channel 0 by even and odd row and column; the others follow in turn."""
 AT_ONCE = 4096
 """Positions whose tables are chosen at a time, or those of a row: 50 MB."""
 SCALE_FEATURES, SCALE_INDEXES = "scale features", "scale indexes"
@@ -76,6 +76,7 @@ class OnnxNetworks:
             self._new_inputs
         )
         self._network = functools.cache(self._new_network)
+        self._searches = Searches(weights.y_tables, weights.config, self._tensors)
         self._small = functools.cache(
             functools.partial(SmallSynthesis, self._tensors, self._config)
         )
@@ -111,8 +112,14 @@ class OnnxNetworks:
         at: At,
         grey: bool,
         indexes: NDArray[np.uint8] | None = None,
+        nearest: bool = False,
+        part: Part | None = None,
     ) -> NDArray[np.int16]:
-        (symbols,) = self._round_trip("quantise", y, z, conditioning, at, grey, indexes)
+        if self._config.trellis_at(conditioning):
+            search = self._search(conditioning, indexes, part, grey, nearest)
+            return self._searched(search, y, z, conditioning, at)[0]
+        zoned = None if nearest else indexes
+        (symbols,) = self._round_trip("quantise", y, z, conditioning, at, grey, zoned)
         return symbols
 
     def dequantise(
@@ -133,9 +140,57 @@ class OnnxNetworks:
         at: At,
         grey: bool,
         indexes: NDArray[np.uint8] | None = None,
+        nearest: bool = False,
+        part: Part | None = None,
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-        symbols, y_hat = self._round_trip("round trip", y, z, conditioning, at, grey, indexes)
+        if self._config.trellis_at(conditioning):
+            search = self._search(conditioning, indexes, part, grey, nearest)
+            return self._searched(search, y, z, conditioning, at)
+        zoned = None if nearest else indexes
+        symbols, y_hat = self._round_trip("round trip", y, z, conditioning, at, grey, zoned)
         return symbols, y_hat
+
+    def _searched(
+        self,
+        search: TrellisSearch,
+        y: NDArray[np.float32],
+        z: NDArray[np.int16],
+        conditioning: Conditioning,
+        at: At,
+    ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        """Levels as a search through the trellis finds them, pass by pass, and y_hat."""
+        config, count = self._config, _positions(y)
+        place = self._context(z, at, y.shape[2:])
+        inputs = {name: place[name] for name in ("z", "start", "stop")}
+        features = self._run("features", conditioning, count, **inputs)
+        step = self._condition(conditioning).step * search.trellis.step
+        size = step.astype(np.float32)[:, None, None]
+        core, detail = slice(config.core), slice(config.core, None)
+        levels, y_hat = np.zeros_like(y), np.zeros_like(y)
+        for number in range(config.context_passes + 1):
+            channels = core if number < config.context_passes else detail
+            feeds = {"features": features} | ({"decoded": y_hat[:, core]} if number else {})
+            mean = self._run(f"means {number}", conditioning, count, **feeds)
+            here = search.levels(number, (y[:, channels] - mean) / size[channels])
+            decoded = mean + here * size[channels]
+            if channels is core:
+                mask = place[f"pass {number}"]
+                np.copyto(levels[:, core], here, where=mask)
+                np.copyto(y_hat[:, core], decoded, where=mask)
+            else:
+                levels[:, detail], y_hat[:, detail] = here, decoded
+        return levels.astype(np.int16), y_hat
+
+    def _search(
+        self,
+        conditioning: Conditioning,
+        indexes: NDArray[np.uint8] | None,
+        part: Part | None,
+        grey: bool,
+        nearest: bool,
+    ) -> TrellisSearch:
+        assert indexes is not None
+        return self._searches.at(conditioning, indexes, part, grey, nearest)
 
     def _round_trip(
         self,
@@ -238,6 +293,9 @@ class OnnxNetworks:
     def _new_network(self, name: str) -> Network:
         if name in SCALE_PATH:
             return SCALE_PATH[name](self._scale_path)
+        kind, _, number = name.partition(" ")
+        if kind == "means" and number:
+            return means(self._tensors, self._config, int(number))
         return NETWORKS[name](self._tensors, self._config)
 
     def _new_condition(self, conditioning: Conditioning) -> FoldedCondition:
@@ -252,23 +310,15 @@ def _kept(grey: bool) -> NDArray[np.float32]:
     """1 for every channel that is coded, (1, 768, 1, 1)."""
     kept = np.ones((1, LATENT_CHANNELS, 1, 1), dtype=np.float32)
     if grey:
-        kept[:, _is_colour()] = 0
+        kept[:, is_colour()] = 0
     return kept
-
-
-@functools.cache
-def _is_colour() -> NDArray[np.bool_]:
-    """Whether each of the 768 coefficients is one of colour, 0 for every grey picture."""
-    response_to_grey = np.abs(block_basis(BLOCK).reshape(-1, 3, BLOCK**2).sum(axis=1))
-    return response_to_grey.max(axis=1) < 1e-3
 
 
 @functools.lru_cache(16)
 def _masks(core: int, passes: int, rows: int, columns: int) -> tuple[NDArray[np.bool_], ...]:
     """For every pass what it decodes, (1, core, rows, columns)."""
-    pass_of = (PASSES + np.arange(core)[:, None, None]) % passes
-    tiled = np.tile(pass_of, (1, 1, -(-rows // 2), -(-columns // 2)))[..., :rows, :columns]
-    return tuple(tiled == number for number in range(passes))
+    pass_of = pattern(core, passes, rows, columns)
+    return tuple(pass_of[None] == number for number in range(passes))
 
 
 def _positions(latents: NDArray[Any]) -> int:

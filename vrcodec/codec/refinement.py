@@ -25,10 +25,12 @@ symbols, so that files stay ordinary and nothing here has to be exact.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vrcodec.bitstream.tables import TableSet
@@ -36,7 +38,8 @@ from vrcodec.codec.networks import At, Search
 from vrcodec.codec.stages import REFINEMENT, stage
 from vrcodec.conditional.film import Condition
 from vrcodec.model.linear_basis import PIXEL_GAIN
-from vrcodec.model.network import CompressionModel, drawn
+from vrcodec.model.network import CompressionModel, SymbolsAt, drawn, searched
+from vrcodec.model.trellis_search import Prices, TrellisSearch
 from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
 STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 40, 60)
@@ -54,7 +57,7 @@ ERROR_SIDE = 192
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Refined:
     """A `networks.Window` on a device.
 
     Attributes:
@@ -94,10 +97,90 @@ class SymbolCosts:
         return self.bits[indexes * (2 * self.reach + 1) + column]
 
 
+class Quantiser(Protocol):
+    """What turns targets into symbols, `level_step` quantisation steps apart."""
+
+    @property
+    def level_step(self) -> float: ...
+
+    def decide(self, targets: Tensor, first: bool) -> SymbolsAt:
+        """What gives the symbols of targets (1, 768, h, w); at first as without any effort."""
+
+    def bits(self, symbols: Tensor) -> Tensor:
+        """What symbols (1, 768, h, w) cost together."""
+
+    def result(self, y_hat: Tensor) -> Tensor:
+        """Latents that are quantised to what the best y_hat stands for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainSymbols:
+    """Symbols one by one: the cheaper of two neighbours."""
+
+    costs: SymbolCosts
+    part: Refined
+    curvature: Tensor
+    level_step: float = 1.0
+
+    def decide(self, targets: Tensor, first: bool) -> SymbolsAt:
+        part = self.part
+
+        def decided(_: int, mean: Tensor, channels: slice, size: Tensor) -> Tensor:
+            exact = (targets[:, channels] - mean) / size
+            nearest = torch.round(exact)
+            if first:
+                return torch.where(part.free, drawn(exact, part.zone, channels).round(), nearest)
+            low, tables = torch.floor(exact), part.numbers[:, channels]
+            half = self.curvature[:, channels] / 2
+            low_cost = self.costs(low, tables) + half * (exact - low).square()
+            high_cost = self.costs(low + 1, tables) + half * (low + 1 - exact).square()
+            return torch.where(part.free, low + (high_cost < low_cost), nearest)
+
+        return decided
+
+    def bits(self, symbols: Tensor) -> Tensor:
+        return self.costs(symbols, self.part.numbers).sum()
+
+    def result(self, y_hat: Tensor) -> Tensor:
+        return torch.where(self.part.free, y_hat, self.part.y)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainedSymbols:
+    """Symbols in the chains of a trellis.
+
+    Attributes:
+        search: as without any effort.
+        prices: what is weighed with it, the errors being those of the decoded picture.
+        symbols_of: what levels (768, h, w) are coded as, and the numbers of their tables.
+    """
+
+    search: TrellisSearch
+    prices: Prices
+    symbols_of: Callable[[NDArray[np.int32]], tuple[NDArray[np.int32], NDArray[np.uint8]]]
+    costs: SymbolCosts
+
+    @property
+    def level_step(self) -> float:
+        return self.search.trellis.step
+
+    def decide(self, targets: Tensor, first: bool) -> SymbolsAt:
+        return searched(self.search, targets, None if first else self.prices)
+
+    def bits(self, symbols: Tensor) -> Tensor:
+        coded, numbers = self.symbols_of(symbols[0].int().cpu().numpy())
+        device = symbols.device
+        given = torch.from_numpy(coded).to(device), torch.from_numpy(numbers).to(device)
+        return self.costs(given[0].float(), given[1].long()).sum()
+
+    def result(self, y_hat: Tensor) -> Tensor:
+        return y_hat
+
+
 def refine(
     model: CompressionModel,
-    costs: SymbolCosts,
-    part: Part,
+    made: Callable[[Tensor], Quantiser],
+    part: Refined,
     condition: Condition,
     search: Search,
     dtype: torch.dtype,
@@ -105,6 +188,8 @@ def refine(
     """Latents (1, 768, h, w) to be quantised instead of `part.y`, for a lower J.
 
     Args:
+        made: gives what decides on symbols, of the second derivative of price x error by latents
+            in quantisation steps, (1, 768, 1, 1).
         dtype: what gradients are computed in; symbols come from float32 means all the same.
     """
     price, steps_at = search.price, condition.step
@@ -114,29 +199,13 @@ def refine(
     # The second derivative of price x error, were the synthesis its DCT alone.
     deviation = model.basis.deviation16[:, None, None]
     curvature = 2 * price * (255 / PIXEL_GAIN * steps_at * deviation).square()
+    quantiser = made(curvature)
     targets, best, lowest = part.y, part.y, float("inf")
     for number in range(steps + 1):
-
-        def decide(
-            mean: Tensor,
-            channels: slice,
-            size: Tensor,
-            targets: Tensor = targets,
-            plain: bool = number == 0,
-        ) -> Tensor:
-            exact = (targets[:, channels] - mean) / size
-            nearest = torch.round(exact)
-            if plain:
-                return torch.where(part.free, drawn(exact, part.zone, channels).round(), nearest)
-            low, tables = torch.floor(exact), part.numbers[:, channels]
-            half = curvature[:, channels] / 2
-            low_cost = costs(low, tables) + half * (exact - low).square()
-            high_cost = costs(low + 1, tables) + half * (low + 1 - exact).square()
-            return torch.where(part.free, low + (high_cost < low_cost), nearest)
-
+        decide = quantiser.decide(targets, first=number == 0)
         with stage(REFINEMENT), torch.no_grad():
-            y_hat, _, symbols = model.passes(features, condition, decide)
-            bits = costs(symbols, part.numbers).sum()
+            y_hat, _, symbols = model.passes(features, condition, decide, quantiser.level_step)
+            bits = quantiser.bits(symbols)
         with torch.enable_grad():
             y_hat.requires_grad_()
             x_hat = _decoded(model, part.pixels, y_hat, condition, dtype)
@@ -153,7 +222,7 @@ def refine(
         rate = _rate(search.share, number / steps)
         moved = targets - rate * newton + LEAK * (y_hat - targets)
         targets = torch.where(part.free, moved, part.y)
-    return torch.where(part.free, best, part.y)
+    return quantiser.result(best)
 
 
 def _rate(share: float, progress: float) -> float:

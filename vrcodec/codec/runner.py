@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS, Grid
+from vrcodec.bitstream.trellis import CELL, Part
 from vrcodec.codec import tiling
 from vrcodec.codec.networks import Networks, Refine, Window
 from vrcodec.codec.stages import (
@@ -72,7 +73,9 @@ class Runner:
         grid = Grid(width, height)
         rows, columns = grid.latent_size
         z = np.empty((len(pixels), self.config.hyper, *grid.hyper_size), dtype=np.int16)
-        tile_rows, tile_columns = tiling.tiles(rows, columns, self.side)
+        # Chains of a trellis stay within a cell, all of which must be there.
+        side = CELL if self.config.trellis_at(conditioning) else self.side
+        tile_rows, tile_columns = tiling.tiles(rows, columns, side)
         across = [EncoderSpans.of(tile, columns, self.config) for tile in tile_columns]
         for tile in tile_rows:
             down = EncoderSpans.of(tile, rows, self.config)
@@ -112,19 +115,26 @@ class Runner:
         with stage(SCALE_PATH):
             each = [self.networks.scale_indexes(one, conditioning, at) for one in seen]
             indexes = each[0][None] if len(each) == 1 else np.stack(each)
-        # What was refined is where it is to be: it is rounded as it is.
-        zoned = None if refine else indexes
+        part = Part.of_cell(
+            (down.tile.start, down.tile.stop),
+            (across.tile.start, across.tile.stop),
+            Grid(width, height).section_rows,
+            (down.coded.start, across.coded.start),
+        )
         if refine:
-            part = window[
+            shown = window[
                 0,
                 down.coded.within(down.analysed, BLOCK),
                 across.coded.within(across.analysed, BLOCK),
             ]
             free = np.outer(down.free(self.config), across.free(self.config))
             with stage(REFINEMENT):
-                y = refine(Window(part, y, seen, at, free))
+                y = refine(Window(shown, y, seen, at, free, part))
         with stage(CONTEXT):
-            symbols = self.networks.quantise(y, seen, conditioning, at, grey, zoned)
+            # What was refined is where it is to be: it is rounded as it is.
+            symbols = self.networks.quantise(
+                y, seen, conditioning, at, grey, indexes, nearest=refine is not None, part=part
+            )
         tile = down.tile.within(down.coded), across.tile.within(across.coded)
         return symbols[..., tile[0], tile[1]], indexes[..., tile[0], tile[1]]
 

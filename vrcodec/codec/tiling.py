@@ -25,10 +25,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vrcodec.bitstream.grid import GROUP
+from vrcodec.bitstream.grid import GROUP, cut
+from vrcodec.bitstream.trellis import CELL
 from vrcodec.model.config import ModelConfig
 
-TILE = 96
+TILE = CELL
 """Latent positions along a side of a tile; a picture of at most TILE x TILE is one tile."""
 
 
@@ -97,15 +98,8 @@ def tiles(rows: int, columns: int, side: int = TILE) -> tuple[list[Span], list[S
     Args:
         side: the most positions along the side of a tile, a multiple of `GROUP`.
     """
-    if rows * columns <= side * side:
-        return [Span(0, rows)], [Span(0, columns)]
-    return _cut(rows, side), _cut(columns, side)
-
-
-def _cut(length: int, side: int) -> list[Span]:
-    count = -(-length // side)
-    step = -(-length // (count * GROUP)) * GROUP
-    return [Span(start, min(start + step, length)) for start in range(0, length, step)]
+    down, across = cut(rows, columns, side)
+    return [Span(*run) for run in down], [Span(*run) for run in across]
 
 
 @dataclasses.dataclass(frozen=True)

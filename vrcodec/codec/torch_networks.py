@@ -14,8 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vrcodec.bitstream.grid import BLOCK
+from vrcodec.bitstream.trellis import Part
 from vrcodec.codec.networks import At, Refine, Search, Window
-from vrcodec.codec.refinement import Part, SymbolCosts, refine
+from vrcodec.codec.refinement import (
+    ChainedSymbols,
+    PlainSymbols,
+    Quantiser,
+    Refined,
+    SymbolCosts,
+    refine,
+)
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_MIN
 from vrcodec.model.isolation import Tidying, bound_primitive_cache, isolated, suitable_threads
@@ -24,6 +32,7 @@ from vrcodec.model.macs import TOTAL, count_macs
 from vrcodec.model.precision import fastest_dtype
 from vrcodec.model.shapes import checked
 from vrcodec.model.small_synthesis import SmallSynthesis
+from vrcodec.model.trellis_search import Searches
 from vrcodec.model.weights_file import Weights
 
 BATCH_PIXELS = 1 << 20
@@ -64,6 +73,8 @@ class TorchNetworks:
         self._costs = functools.cache(self._new_costs)
         self._condition = functools.lru_cache(8)(self.model.condition)
         tensors = checked(weights.tensors, weights.config)
+        self._searches = Searches(weights.y_tables, weights.config, tensors)
+        self._config = weights.config
         self._small = functools.cache(functools.partial(SmallSynthesis, tensors, weights.config))
         self._small_macs = 0.0
 
@@ -110,9 +121,12 @@ class TorchNetworks:
         at: At,
         grey: bool,
         indexes: NDArray[np.uint8] | None = None,
+        nearest: bool = False,
+        part: Part | None = None,
     ) -> NDArray[np.int16]:
         with self._at_work(_pixels_of(y)):
-            return _array(self._round_trip(y, z, conditioning, at, grey, indexes)[0])
+            made = self._round_trip(y, z, conditioning, at, grey, indexes, nearest, part)
+            return _array(made[0])
 
     def round_trip(
         self,
@@ -122,9 +136,12 @@ class TorchNetworks:
         at: At,
         grey: bool,
         indexes: NDArray[np.uint8] | None = None,
+        nearest: bool = False,
+        part: Part | None = None,
     ) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         with self._at_work(_pixels_of(y)):
-            symbols, y_hat = self._round_trip(y, z, conditioning, at, grey, indexes)
+            made = self._round_trip(y, z, conditioning, at, grey, indexes, nearest, part)
+            symbols, y_hat = made
             return _array(symbols), _array(y_hat)
 
     def _round_trip(
@@ -135,11 +152,18 @@ class TorchNetworks:
         at: At,
         grey: bool,
         indexes: NDArray[np.uint8] | None,
+        nearest: bool,
+        part: Part | None,
     ) -> tuple[Tensor, Tensor]:
         """Both still on the device: an encoder does not fetch what it does not need."""
         given, condition = (self._tensor(y), self._tensor(z)), self._condition(conditioning)
-        log_sigma = None if indexes is None else self._log_sigma(indexes)
-        symbols, y_hat = self.model.round_trip(*given, condition, at, grey, log_sigma)
+        log_sigma = search = None
+        if self._config.trellis_at(conditioning):
+            assert indexes is not None
+            search = self._searches.at(conditioning, indexes, part, grey, nearest)
+        elif indexes is not None and not nearest:
+            log_sigma = self._log_sigma(indexes)
+        symbols, y_hat = self.model.round_trip(*given, condition, at, grey, log_sigma, search)
         return symbols.short(), y_hat
 
     def dequantise(
@@ -151,7 +175,8 @@ class TorchNetworks:
     ) -> NDArray[np.float32]:
         with self._at_work(_pixels_of(symbols)):
             given, condition = self._tensor(symbols), self._condition(conditioning)
-            return _array(self.model.dequantise(self._tensor(z), given, condition, at))
+            size = self._config.level_step_at(conditioning)
+            return _array(self.model.dequantise(self._tensor(z), given, condition, at, size))
 
     def synthesis(
         self, y_hat: NDArray[np.float32], conditioning: Conditioning
@@ -181,23 +206,36 @@ class TorchNetworks:
     def refiner(self, conditioning: Conditioning, search: Search) -> Refine:
         """What spends effort on windows; see refinement.py."""
 
+        tables = self._y_tables
+
         def refined(window: Window) -> NDArray[np.float32]:
             indexes = self.scale_indexes(window.z[0], conditioning, window.at)
-            numbers = self._y_tables.numbers(indexes)
-            costs = self._costs(self._y_tables.bucket(conditioning))
+            costs = self._costs(tables.bucket(conditioning))
             with self._at_work(_pixels_of(window.y)):
                 condition = self._condition(conditioning)
-                part = Part(
+                part = Refined(
                     self._float(window.pixels[None]),
                     self._tensor(window.y),
                     self._tensor(window.z),
                     window.at,
-                    self._tensor(numbers)[None].long(),
+                    self._tensor(tables.numbers(indexes))[None].long(),
                     self._tensor(window.free),
                     self.model.dead_zone(condition, self._log_sigma(indexes[None])),
                 )
+
+                def made(curvature: Tensor) -> Quantiser:
+                    if not self._config.trellis_at(conditioning):
+                        return PlainSymbols(costs, part, curvature)
+                    where = window.part or Part.everywhere(*indexes.shape[1:])
+                    return ChainedSymbols(
+                        self._searches.at(conditioning, indexes[None], where),
+                        self._searches.prices_of(conditioning, _array(curvature / 2).ravel()),
+                        lambda levels: tables.symbols(levels, indexes, conditioning, where),
+                        costs,
+                    )
+
                 dtype = fastest_dtype(self._device, self._precision)
-                return _array(refine(self.model, costs, part, condition, search, dtype))
+                return _array(refine(self.model, made, part, condition, search, dtype))
 
         return refined
 

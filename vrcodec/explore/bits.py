@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from vrcodec.bitstream.container import unpack
 from vrcodec.bitstream.grid import BLOCK, GROUP
+from vrcodec.bitstream.trellis import Part
 from vrcodec.codec.pipeline import Pipeline
 
 RAMP = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
@@ -28,8 +29,9 @@ def bits_of_blocks(pipeline: Pipeline, data: bytes) -> NDArray[np.float64]:
     stream = unpack(data)
     latents = pipeline.read_latents(stream)
     weights, at = pipeline.weights, stream.header.conditioning
-    tables = weights.y_tables
-    y = tables.at(at).each_bits(latents.y, tables.numbers(latents.indexes))
+    tables, (_, rows, columns) = weights.y_tables, latents.y.shape
+    part = Part.whole(rows, columns)
+    y = tables.at(at).each_bits(*tables.symbols(latents.y, latents.indexes, at, part))
     blocks: NDArray[np.float64] = y.reshape(latents.y.shape).sum(axis=0)
     numbers = pipeline.coder.z_numbers(latents.z, at)
     z = weights.z_tables.each_bits(latents.z, numbers).reshape(latents.z.shape).sum(axis=0)

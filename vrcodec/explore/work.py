@@ -16,6 +16,7 @@ from PIL import Image
 
 from vrcodec.bitstream.container import CHECKSUM_BYTES
 from vrcodec.bitstream.grid import Grid
+from vrcodec.bitstream.trellis import Part
 from vrcodec.codec import tiling
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.latents import Latents
@@ -62,7 +63,8 @@ def preview(codec: Codec, picture: OpenPicture, at: Conditioning) -> tuple[NDArr
     everywhere = slice(0, rows), slice(0, columns)
     z = networks.hyper(y, at)
     indexes = networks.scale_indexes(z[0], at, everywhere)
-    symbols, y_hat = networks.round_trip(y, z, at, everywhere, coded.grey, indexes[None])
+    part = Part.whole(rows, columns)
+    symbols, y_hat = networks.round_trip(y, z, at, everywhere, coded.grey, indexes[None], part=part)
     pixels = networks.synthesis(y_hat, at)[0, :height, :width]
     shown = np.asarray(from_coded(pixels, coded.grey, {}).convert("RGB"))
     latents = Latents(z[0], symbols[0], indexes)

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vrcodec.bitstream.grid import BLOCK as BLOCK
 from vrcodec.bitstream.grid import GROUP as GROUP
@@ -19,7 +19,10 @@ from vrcodec.conditional.described import COEFFICIENT_RANGE as COEFFICIENT_RANGE
 from vrcodec.conditional.described import MAX_TEXT as MAX_TEXT
 from vrcodec.conditional.described import number, parse, parsed_dials, shown
 from vrcodec.conditional.dials import ANCHORS as ANCHORS
-from vrcodec.conditional.dials import QUALITY, Dial, Dials
+from vrcodec.conditional.dials import ONE, QUALITY, Conditioning, Dial, Dials
+
+if TYPE_CHECKING:
+    from vrcodec.bitstream.trellis import Trellis
 
 SCALE_LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.04, 256.0
@@ -31,6 +34,7 @@ MAX_WIDTH = 2048
 MAX_BLOCKS = 64
 MAX_PARAMETERS = 1 << 26
 MAX_DEAD_ZONE = 16
+MIN_TRELLIS_STEP = 0.1
 
 QUALITY_ALONE = Dials((Dial(QUALITY, 0.0006, 0.5),))
 EARLIER_NAMES = (QUALITY, "ms-ssim-weight")
@@ -82,6 +86,13 @@ class ModelConfig:
     dead_zone: tuple[float, float] = (0.15, 0.4)
     """How strongly an encoder draws symbols towards zero (dead_zone.py), those of core channels and
     the others; 0: not at all."""
+    trellis_step: float = 0.0
+    """Distance of the levels of trellis-coded quantisation (bitstream/trellis.py), in quantisation
+    steps; 0: symbols are plain integers, a step apart."""
+    trellis_level: int = 15
+    """The lowest scale index of symbols that are in chains; others are even levels."""
+    trellis_reach: int = ONE
+    """The highest header value of the second dial where there are chains, if there is that dial."""
     learned_linear: bool = True
     """Whether the linear path has a learned correction (768 x 768 weights each way)."""
 
@@ -97,6 +108,13 @@ class ModelConfig:
         for strength in self.dead_zone:
             if not 0 <= strength <= MAX_DEAD_ZONE:  # so is a NaN
                 raise ValueError(f"dead_zone = {shown(strength)} is not in 0 to {MAX_DEAD_ZONE}")
+        if self.trellis_step and not MIN_TRELLIS_STEP <= self.trellis_step <= 1:  # so is a NaN
+            lowest = MIN_TRELLIS_STEP
+            raise ValueError(
+                f"trellis_step = {shown(self.trellis_step)} is neither 0 nor in {lowest} to 1"
+            )
+        _within("trellis_level", self.trellis_level, 0, SCALE_LEVELS)
+        _within("trellis_reach", self.trellis_reach, 0, ONE)
         if self.core % 4:
             raise ValueError("core must be a multiple of 4")
         if self.context_passes not in (1, 2, 4):
@@ -111,6 +129,25 @@ class ModelConfig:
             raise ValueError(
                 f"a model of {self.parameters:,} parameters (at most {MAX_PARAMETERS:,})"
             )
+
+    @property
+    def trellis(self) -> Trellis | None:
+        """Where chains of symbols are, if there are any."""
+        if not self.trellis_step:
+            return None
+        from vrcodec.bitstream.trellis import Trellis  # NumPy, which `--help` does without
+
+        return Trellis(self.trellis_level, self.core, self.context_passes, self.trellis_step)
+
+    def trellis_at(self, conditioning: Conditioning) -> Trellis | None:
+        """The same for pictures coded at a conditioning."""
+        others = conditioning.values[1:2]
+        return self.trellis if not others or others[0] <= self.trellis_reach else None
+
+    def level_step_at(self, conditioning: Conditioning) -> float:
+        """What the integers of y are multiples of there, in quantisation steps."""
+        trellis = self.trellis_at(conditioning)
+        return trellis.step if trellis else 1.0
 
     @property
     def coefficients(self) -> int:
@@ -150,7 +187,8 @@ class ModelConfig:
 def _checked(raw: dict[str, Any]) -> dict[str, Any]:
     """Arguments for ModelConfig, every one of its type."""
     # Earlier weights do not name all of these.
-    raw = {"context_blocks": 0, "context_passes": 4, "dead_zone": [0, 0]} | raw
+    first: dict[str, Any] = {"context_blocks": 0, "context_passes": 4, "dead_zone": [0, 0]}
+    raw = first | {"trellis_step": 0, "trellis_level": 15, "trellis_reach": ONE} | raw
     values: dict[str, Any] = {"dials": _dials(raw)}
     fields = {field.name for field in dataclasses.fields(ModelConfig)} - values.keys()
     if raw.keys() != fields:
@@ -161,8 +199,11 @@ def _checked(raw: dict[str, Any]) -> dict[str, Any]:
             values[name] = _pair(name, value)
             continue
         if name == "dead_zone":
-            first, second = value if isinstance(value, list) and len(value) == 2 else (None, None)
-            values[name] = number(name, first), number(name, second)
+            pair = value if isinstance(value, list) and len(value) == 2 else (None, None)
+            values[name] = number(name, pair[0]), number(name, pair[1])
+            continue
+        if name == "trellis_step":
+            values[name] = number(name, value)
             continue
         if type(value) is not (bool if name == "learned_linear" else int):
             raise ValueError(f"{name} = {shown(value)}")

@@ -9,10 +9,13 @@ idea of a linear shortcut that carries most of the energy: AuxT, ICLR 2025).
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vrcodec.bitstream.grid import BLOCK
 
 PIXEL_GAIN = 8.0
 """Pixels in [0, 1] become (x - 0.5) x 8: one unit of a coefficient is 31.9 grey levels."""
@@ -43,3 +46,10 @@ def block_basis(size: int) -> NDArray[np.float32]:
     weight = np.array([1, 4, 4])[:, None, None]
     order = np.argsort((radius * weight).ravel(), kind="stable")
     return basis[order].astype(np.float32)
+
+
+@functools.cache
+def is_colour() -> NDArray[np.bool_]:
+    """Whether each of the 768 coefficients is one of colour, 0 for every grey picture."""
+    response_to_grey = np.abs(block_basis(BLOCK).reshape(-1, 3, BLOCK**2).sum(axis=1))
+    return response_to_grey.max(axis=1) < 1e-3

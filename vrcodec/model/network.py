@@ -34,6 +34,10 @@ from vrcodec.model.transforms import (
     SynthesisTransform,
     TransformBasis,
 )
+from vrcodec.model.trellis_search import Prices, TrellisSearch
+
+SymbolsAt = Callable[[int, Tensor, slice, Tensor], Tensor]
+"""Gives the symbols of a pass: its number, means, the channels and steps of those."""
 
 
 @dataclasses.dataclass
@@ -44,7 +48,7 @@ class ForwardOutput:
         x_hat: reconstruction (B, 3, H, W), not clamped.
         y_bits, z_bits: estimated bits of every element of y (B, 768, h, w) and z.
         y_hat, z_hat: the quantised latents; y_hat in standard deviations.
-        symbols: the integers that y is coded as, round((y - mean) / step).
+        symbols: round((y - mean) / step): what y is coded as, without a trellis.
         log_sigma: log of their predicted standard deviation.
     """
 
@@ -127,19 +131,28 @@ class CompressionModel(nn.Module):
         return self.scale_path(z_hat, conditioning)
 
     @torch.no_grad()
-    def quantise(self, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    def quantise(
+        self,
+        x: Tensor,
+        condition: Condition,
+        searching: Callable[[Tensor, tuple[slice, slice]], TrellisSearch] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The encoder up to the entropy coder, for pictures small enough to do at once.
 
         Args:
             x: pictures (B, 3, H, W) in [0, 1].
+            searching: where the model has a trellis, gives what decides on levels, of z and the
+                rows and columns of its grid that y has.
 
         Returns:
-            z (B, hyper, ...) and symbols (B, 768, ...) as int32, on the grids of
+            z (B, hyper, ...) and levels (B, 768, ...) as int32, on the grids of
             docs/bitstream.md.
         """
         y = self.latents(x, condition)
         z = self.hyper_symbols(y, condition)
         at = (slice(y.shape[2]), slice(y.shape[3]))
+        if searching:
+            return z, self.round_trip(y, z, condition, at, search=searching(z, at))[0]
         log_sigma = self.log_sigma(z.float(), condition.vector)[..., at[0], at[1]]
         return z, self.round_trip(y, z, condition, at, log_sigma=log_sigma)[0]
 
@@ -166,8 +179,11 @@ class CompressionModel(nn.Module):
         at: tuple[slice, slice],
         grey: bool = False,
         log_sigma: Tensor | None = None,
+        search: TrellisSearch | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The symbols of y as int32, and the latents that they stand for, both (B, 768, h, w).
+        """The levels of y as int32, and the latents that they stand for, both (B, 768, h, w).
+
+        They are plain symbols unless the model has a trellis.
 
         Args:
             y: (B, 768, h, w) in deviations.
@@ -175,7 +191,14 @@ class CompressionModel(nn.Module):
             at: the rows and columns where y lies on four times z's grid.
             grey: code no colour, which the networks may see in a grey picture at fine steps.
             log_sigma: of the symbols, which are then drawn towards zero if the weights say so.
+            search: what decides instead, where the model has a trellis.
         """
+        features = self.features(z, condition, at)
+        if search is not None:
+            y_hat, _, levels = self.passes(
+                features, condition, searched(search, y), search.trellis.step
+            )
+            return levels.int(), y_hat
         limit = torch.full(
             (y.shape[1], 1, 1), float(MAX_SYMBOL), dtype=torch.float32, device=y.device
         )
@@ -183,9 +206,9 @@ class CompressionModel(nn.Module):
             limit[self.basis.is_colour] = 0
         zone = self.dead_zone(condition, log_sigma)
         y_hat, _, symbols = self.passes(
-            self.features(z, condition, at),
+            features,
             condition,
-            lambda mean, channels, step: torch.round(
+            lambda _, mean, channels, step: torch.round(
                 drawn((y[:, channels] - mean) / step, zone, channels)
             ).clamp(-limit[channels], limit[channels]),
         )
@@ -193,7 +216,12 @@ class CompressionModel(nn.Module):
 
     @torch.no_grad()
     def dequantise(
-        self, z: Tensor, symbols: Tensor, condition: Condition, at: tuple[slice, slice]
+        self,
+        z: Tensor,
+        symbols: Tensor,
+        condition: Condition,
+        at: tuple[slice, slice],
+        level_step: float = 1.0,
     ) -> Tensor:
         """The quantised latents (B, 768, h, w), in deviations.
 
@@ -201,23 +229,29 @@ class CompressionModel(nn.Module):
             z: integers (B, hyper, ...).
             symbols: integers (B, 768, h, w).
             at: the rows and columns where the symbols lie on four times z's grid.
+            level_step: what symbols are multiples of, in quantisation steps.
         """
         given = symbols.float()
         features = self.features(z, condition, at)
         y_hat, _, _ = self.passes(
-            features, condition, lambda mean, channels, step: given[:, channels]
+            features, condition, lambda number, mean, channels, step: given[:, channels], level_step
         )
         return y_hat
 
     @torch.no_grad()
     def reconstruct(
-        self, z: Tensor, symbols: Tensor, condition: Condition, at: tuple[slice, slice]
+        self,
+        z: Tensor,
+        symbols: Tensor,
+        condition: Condition,
+        at: tuple[slice, slice],
+        level_step: float = 1.0,
     ) -> Tensor:
         """The decoder after the entropy coder, (B, 3, 16 h, 16 w), not clamped: see `dequantise`.
 
         What `quantise` lost stays lost.
         """
-        y_hat = self.dequantise(z, symbols, condition, at)
+        y_hat = self.dequantise(z, symbols, condition, at, level_step)
         return self.synthesis(y_hat, condition, self.basis)
 
     @torch.no_grad()
@@ -243,7 +277,8 @@ class CompressionModel(nn.Module):
 
         In training mode latents are rounded with a straight-through gradient for the
         reconstruction, and disturbed by uniform noise for the rate (Minnen & Singh 2020), both
-        without a dead zone; in evaluation mode all see the symbols as they are coded.
+        without a dead zone; in evaluation mode all see the symbols as they are coded by a model
+        that has no trellis.
 
         Args:
             x: pictures (B, 3, H, W) in [0, 1]; any size.
@@ -269,7 +304,7 @@ class CompressionModel(nn.Module):
         y_hat, means, symbols = self.passes(
             features,
             condition,
-            lambda mean, channels, step: round_to_bits(
+            lambda _, mean, channels, step: round_to_bits(
                 drawn((y[:, channels] - mean) / step, zone, channels), 0
             ),
         )
@@ -284,32 +319,35 @@ class CompressionModel(nn.Module):
         self,
         features: Tensor,
         condition: Condition,
-        symbols_at: Callable[[Tensor, slice, Tensor], Tensor],
+        symbols_at: SymbolsAt,
+        level_step: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the context passes; the same code quantises and dequantises.
 
         Args:
             features: of the mean path, (B, context_width, h, w).
-            symbols_at: given means, the channels they are for, and the steps of those,
-                returns the symbols there. The encoder rounds, the decoder looks up.
+            symbols_at: given the number of the pass, means, the channels they are for, and the
+                steps of those, returns the symbols there. The encoder rounds, the decoder looks up.
+            level_step: what symbols are multiples of, in quantisation steps.
 
         Returns:
             y_hat, means and symbols, each (B, 768, h, w).
         """
         rows, columns = features.shape[-2:]
-        embedding, step = condition.embedding, stretched(condition.step, features)
+        embedding, step = condition.embedding, stretched(condition.step * level_step, features)
         core, detail = slice(0, self.config.core), slice(self.config.core, None)
         y_hat = means = symbols = features.new_zeros(
             len(features), self.config.core, rows, columns, dtype=torch.float32
         )
         for number, mask in enumerate(self.context.masks(rows, columns)):
             mean = self.context.means(number, features, y_hat, embedding)
-            here = symbols_at(mean, core, step[:, core])
+            here = symbols_at(number, mean, core, step[:, core])
             means = torch.where(mask, mean, means)
             symbols = torch.where(mask, here, symbols)
             y_hat = torch.where(mask, mean + here * step[:, core], y_hat)
-        mean = self.context.means(self.config.context_passes, features, y_hat, embedding)
-        here = symbols_at(mean, detail, step[:, detail])
+        last = self.config.context_passes
+        mean = self.context.means(last, features, y_hat, embedding)
+        here = symbols_at(last, mean, detail, step[:, detail])
         return (
             torch.cat([y_hat, mean + here * step[:, detail]], dim=1),
             torch.cat([means, mean], dim=1),
@@ -318,6 +356,17 @@ class CompressionModel(nn.Module):
 
     def _for_rate(self, value: Tensor, rounded: Tensor) -> Tensor:
         return value + torch.rand_like(value) - 0.5 if self.training else rounded
+
+
+def searched(search: TrellisSearch, y: Tensor, prices: Prices | None = None) -> SymbolsAt:
+    """Levels of y (B, 768, h, w) as a search through the trellis finds them."""
+
+    def at(number: int, mean: Tensor, channels: slice, step: Tensor) -> Tensor:
+        exact = (y[:, channels] - mean) / step
+        levels = search.levels(number, exact.float().cpu().numpy(), prices)
+        return torch.from_numpy(levels).to(mean.device)
+
+    return at
 
 
 def drawn(values: Tensor, zone: Tensor | None, channels: slice = slice(None)) -> Tensor:

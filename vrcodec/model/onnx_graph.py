@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
+from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.model.config import (
     LOG_SCALE_STEP,
@@ -145,8 +146,28 @@ def dequantise(tensors: Tensors, config: ModelConfig) -> Network:
     """int16 "symbols", and what `_features` takes -> "y_hat", both (B, 768, h, w)."""
     b = Builder("dequantise", tensors, config)
     symbols = b.graph.cast(b.graph.input("symbols", "int16", Latents), "float32")
-    y_hat, _ = _passes(b, lambda mean, part: b.channels(symbols, *part))
+    y_hat, _ = _passes(b, lambda mean, part: b.channels(symbols, *part), config.level_step_at)
     b.graph.output(y_hat, "y_hat", "float32", Latents)
+    return b.finished()
+
+
+def features(tensors: Tensors, config: ModelConfig) -> Network:
+    """What `_features` takes -> "features" (B, context_width, h, w)."""
+    b = Builder("features", tensors, config)
+    shape = ("B", config.context_width, "h", "w")
+    b.graph.output(_features(b), "features", "float32", shape)
+    return b.finished()
+
+
+def means(tensors: Tensors, config: ModelConfig, number: int) -> Network:
+    """ "features", but for the first pass "decoded" (B, core, h, w) -> "means" of a pass."""
+    b = Builder("means", tensors, config)
+    given = b.graph.input("features", "float32", ("B", config.context_width, "h", "w"))
+    core, detail = ("B", config.core, "h", "w"), number == config.context_passes
+    decoded = b.graph.input("decoded", "float32", core) if number else None
+    name = "context.detail" if detail else f"context.passes.{number}"
+    shape = ("B", LATENT_CHANNELS - config.core, "h", "w") if detail else core
+    b.graph.output(_means(b, name, given, decoded), "means", "float32", shape)
     return b.finished()
 
 
@@ -230,14 +251,18 @@ def _features(b: Builder) -> Value:
 
 
 def _passes(
-    b: Builder, symbols_at: Callable[[Value, tuple[int, int]], Value]
+    b: Builder,
+    symbols_at: Callable[[Value, tuple[int, int]], Value],
+    size_at: Callable[[Conditioning], float] = lambda _: 1.0,
 ) -> tuple[Value, Value]:
     """The context passes; gives y_hat and the symbols, as `CompressionModel.passes`.
+
+    Symbols are multiples of so many steps as `size_at` gives at a conditioning.
 
     Takes bool "pass k" (1, core, h, w), what each of them decodes.
     """
     config, features = b.config, _features(b)
-    step = b.per_channel("step", LATENT_CHANNELS, lambda condition: condition.step)
+    step = b.per_channel("step", LATENT_CHANNELS, lambda c: c.step * size_at(c.conditioning))
     core, detail = (0, config.core), (config.core, LATENT_CHANNELS)
     step_there = b.channels(step, *core)
     y_hat = symbols = b.number(0)
@@ -274,5 +299,6 @@ NETWORKS: dict[str, Callable[[Tensors, ModelConfig], Network]] = {
     "round trip": functools.partial(quantise, back=True),
     "round trip plainly": functools.partial(quantise, back=True, plain=True),
     "dequantise": dequantise,
+    "features": features,
     "synthesis": synthesis,
 }

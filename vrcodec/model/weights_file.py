@@ -81,7 +81,8 @@ def load_weights(path: Path) -> Weights:
         z_tables, y_tables = _table_set(tensors, "z"), _table_set(tensors, "y")
         if len(z_tables) != BUCKETS * config.hyper:
             raise WeightsError("wrong number of probability tables")
-        latent_tables, name = LatentTables(y_tables, config.core), content_id(config_text, tensors)
+        latent_tables = LatentTables(y_tables, config)
+        name = content_id(config_text, tensors)
         return Weights(config, tensors, z_tables, latent_tables, name)
 
 

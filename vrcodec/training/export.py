@@ -19,14 +19,11 @@ from vrcodec.model.latent_tables import BUCKETS, LatentTables
 from vrcodec.model.loading import exported, model_tensors
 from vrcodec.model.network import CompressionModel
 from vrcodec.model.weights_file import save_weights, table_tensors
+from vrcodec.training import trellis_tables
 from vrcodec.training.data import CropSampler
+from vrcodec.training.trellis_tables import PRIOR_COUNT, REACH, places
 
-PRIOR_COUNT = 100.0
-"""Weight of what is expected of a table, in observed symbols."""
-REACH = 5.0
-"""Half-width of a table of y, in standard deviations."""
 HYPER_PRIOR_COUNT = 20.0
-GOLDEN = (math.sqrt(5) - 1) / 2
 MAX_HYPER_SYMBOLS = 400
 
 
@@ -73,10 +70,14 @@ def finish(
     network = exported(model.cpu(), make)
     fixed = FixedPointScalePath.from_float(model.scale_path)
     z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
+    if model.config.trellis:
+        y_tables = trellis_tables.with_trellis(
+            y_tables, network, fixed, sampler, pictures, size, quality
+        )
     tensors = model_tensors(model)
     tensors |= fixed.tensors()
     tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
-    latent_tables = LatentTables(y_tables, model.config.core)
+    latent_tables = LatentTables(y_tables, model.config)
     return Finished(network, fixed, z_tables, latent_tables, tensors)
 
 
@@ -105,12 +106,7 @@ def count_tables(
     kinds = slice(None, model.config.core), slice(model.config.core, None)
     y_counts = [[[np.zeros(2 * n + 2) for n in limits] for _ in kinds] for _ in range(BUCKETS)]
     z_seen: list[list[NDArray[np.int32]]] = [[] for _ in range(BUCKETS)]
-    dials = model.config.dials
-    for i in range(pictures):
-        # Evenly over the first dial, and over the others like a lattice (Kronecker's sequence).
-        positions = [(i + 0.5) * GOLDEN**k % 1 for k in range(len(dials))]
-        positions[0] = (i + 0.5) / pictures if quality is None else quality
-        conditioning = dials.conditioning(dict(zip(dials.names, positions, strict=True)))
+    for conditioning in places(model.config.dials, pictures, quality):
         x = sampler.batch(1, size).cpu()
         z, y = (part[0] for part in model.quantise(x, model.condition(conditioning)))
         indexes = fixed.indexes(z, conditioning)[:, : y.shape[1], : y.shape[2]]

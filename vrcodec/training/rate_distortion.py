@@ -33,6 +33,8 @@ what is compared most is squared error, and there the second distortion costs no
 LOSS_LIMIT = 50.0
 """A sample's gradient is scaled down as far as its loss exceeds this (usual: 5 to 30)."""
 EXPORT_SIZE = 256
+EXPORTED = Augmentation(rescale=0.4, grey=0.05, noise=0.03, synthetic=0.01)
+"""Crops that tables are counted on."""
 SETTLE_CROPS, SETTLE_SIDE = 16, 128
 """Crops a step, and their sides, where the scale path learns alone."""
 
@@ -142,12 +144,11 @@ class RateDistortion:
 
     def finish(self, model: CompressionModel) -> Finished:
         """The model as it will be used: rounded, with tables counted on crops."""
-        plain = Augmentation(rescale=0.4, grey=0.05, noise=0.03, synthetic=0.01)
         copy = self.make(self.config)
         copy.load_state_dict(model.state_dict())
         return finish(
             copy,
-            CropSampler(self.store, plain, seed=0),
+            CropSampler(self.store, EXPORTED, seed=0),
             self.options.export_pictures,
             min(EXPORT_SIZE, self._smallest_side),
             self.options.one_quality,

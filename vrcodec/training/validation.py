@@ -15,6 +15,7 @@ from vrcodec.conditional.dials import QUALITY
 from vrcodec.model.latent_tables import BUCKETS
 from vrcodec.training.data import find_pictures, load_rgb
 from vrcodec.training.export import Finished
+from vrcodec.training.trellis_tables import TrellisEncoder
 
 QUALITIES = tuple(i / 8 for i in range(9))
 OVERHEAD = 32
@@ -77,14 +78,18 @@ def _point(finished: Finished, pixels: NDArray[np.uint8], quality: float) -> tup
     conditioning = model.config.dials.conditioning(dict.fromkeys(names, 0.0) | {QUALITY: quality})
     condition = model.condition(conditioning)
     x = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
-    z, y = model.quantise(x, condition)
-    at = (slice(y.shape[2]), slice(y.shape[3]))
-    indexes = finished.fixed.indexes(z[0], conditioning)[:, at[0], at[1]].numpy()
+    tables = finished.y_tables
+    if model.config.trellis_at(conditioning):
+        z, y, symbols, of = TrellisEncoder(model, finished.fixed, tables).quantise(x, conditioning)
+    else:
+        z, y = model.quantise(x, condition)
+        indexes = finished.fixed.indexes(z[0], conditioning)[:, : y.shape[2], : y.shape[3]]
+        symbols, of = y[0].numpy(), tables.numbers(indexes.numpy())
+    at, size = (slice(y.shape[2]), slice(y.shape[3])), model.config.level_step_at(conditioning)
     first = conditioning.bucket(BUCKETS) * z.shape[1]
     numbers = np.arange(first, first + z.shape[1])[:, None, None]
     bits = finished.z_tables.bits(z[0].numpy(), np.broadcast_to(numbers, z[0].shape))
-    tables = finished.y_tables
-    bits += tables.at(conditioning).bits(y[0].numpy(), tables.numbers(indexes))
-    decoded = model.reconstruct(z, y, condition, at)[..., :height, :width]
+    bits += tables.at(conditioning).bits(symbols, of)
+    decoded = model.reconstruct(z, y, condition, at, size)[..., :height, :width]
     error = ((decoded.clamp(0, 1) * 255).round() / 255 - x).square().mean().item()
     return (bits + 8 * OVERHEAD) / (height * width), -10 * math.log10(max(error, 1e-10))
