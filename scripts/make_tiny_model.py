@@ -5,7 +5,8 @@ It was made once and is kept for ever: made again it would differ in the last bi
 golden files would have to be made again too. Those are for ever: --golden adds what is missing,
 and leaves the others. Version 1 is not written any more; the files of version 2 hold the symbols
 of those, and what only version 2 can say. Not a model for anybody's pictures: it is initialised
-from the test pictures and never trained.
+from the test pictures and never trained. tiny-trellis.safetensors has the same networks, and
+trellis-coded quantisation with small tables.
 """
 
 from __future__ import annotations
@@ -22,9 +23,15 @@ from PIL import Image
 
 from vrcodec import Codec
 from vrcodec.bitstream.container import VERSION, Extra, SourceKind, pack, unpack
+from vrcodec.bitstream.tables import TableSet, concatenate, quantise
+from vrcodec.bitstream.trellis import QUANTISERS
+from vrcodec.conditional.dials import ONE
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.initialisation import initialise
+from vrcodec.model.latent_tables import BUCKETS, PER_QUANTISER
 from vrcodec.model.network import CompressionModel
+from vrcodec.model.weights_file import load_weights, save_weights, table_tensors
+from vrcodec.selftest import TRELLIS_FILES, TRELLIS_WEIGHTS, WEIGHTS
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
 from vrcodec.training.export import export
 
@@ -59,6 +66,16 @@ EXTRAS = {
 }
 """What the pictures have beside pixels, so that the files hold every way of storing it."""
 GOLDEN = (("photo", 0.0), ("photo", 0.5), ("grey", 0.37), ("noise", 1.0), ("thin", 0.8))
+TRELLIS_GOLDEN = (("photo", 0.5), ("grey", 0.37), ("noise", 1.0))
+TRELLIS = {
+    "dead_zone": (0.15, 0.4),
+    "trellis_step": 0.75,
+    "trellis_level": 12,
+    "trellis_reach": ONE,
+}
+"""What the configuration of the second model says otherwise."""
+TABLE_REACH = 7
+"""Largest regular value of its tables: the file stays small, and escapes occur."""
 
 
 def make_model(path: Path) -> None:
@@ -73,6 +90,34 @@ def make_model(path: Path) -> None:
             if name.endswith(("film.weight", "head.weight")):
                 parameter.add_(0.05 * torch.randn_like(parameter))
     print(export(model, sampler, path, pictures=64, size=64))
+
+
+def make_trellis_model(tiny: Path, path: Path) -> None:
+    """The tiny model with a trellis, and tables that are others in every part."""
+    weights = load_weights(tiny)
+    config = dataclasses.replace(weights.config, **TRELLIS)
+    few, low, tables = weights.y_tables.tables, [], []
+    plain = BUCKETS * PER_QUANTISER
+    for number in range(plain * (1 + QUANTISERS)):
+        part, level = divmod(number, len(few))
+        distance = 1.0 if number < plain else 2 * config.trellis_step
+        reach, weight = cut_table(few, level, distance)
+        low.append(-reach)
+        tables.append(quantise(weight ** (1 / (1 + part / 64))))
+    many = table_tensors("y", concatenate(low, tables))
+    print(save_weights(path, config, dict(weights.tensors) | many))
+
+
+def cut_table(tables: TableSet, number: int, distance: float) -> tuple[int, np.ndarray]:
+    """How far a table reaches whose values are `distance` apart, and its weights."""
+    counts = tables.table(number)
+    values = np.arange(len(counts) - 1) + tables.low[number]
+    coarse = np.round(values / distance).astype(int)
+    reach = min(TABLE_REACH, int(coarse.max()))
+    columns = np.where(np.abs(coarse) <= reach, coarse + reach, 2 * reach + 1)
+    weight = np.bincount(columns, counts[:-1], 2 * reach + 2)
+    weight[-1] += counts[-1]
+    return reach, weight
 
 
 def golden_pictures() -> dict[str, Image.Image]:
@@ -99,6 +144,17 @@ def make_golden(weights: Path, folder: Path) -> None:
             print(path.name, path.stat().st_size)
 
 
+def make_trellis_golden(weights: Path, folder: Path) -> None:
+    codec = Codec(weights, device="cpu")
+    pictures = golden_pictures()
+    for name, quality in TRELLIS_GOLDEN:
+        path = folder / f"{TRELLIS_FILES}{name}-{quality}.vrc"
+        if not path.exists():
+            data = codec.encode(pictures[name], quality)
+            path.write_bytes(with_metadata(data, name, codec.weights_id))
+            print(path.name, path.stat().st_size)
+
+
 def with_metadata(data: bytes, name: str, weights_id: str) -> bytes:
     """A golden file with the kind of its source and extra sections."""
     stream = unpack(data)
@@ -112,6 +168,10 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     data = ROOT / "vrcodec" / "data" / "golden"
     data.mkdir(exist_ok=True)
+    tiny, trellis = data / WEIGHTS, data / TRELLIS_WEIGHTS
     if not arguments.golden:
-        make_model(data / "tiny.safetensors")
-    make_golden(data / "tiny.safetensors", data)
+        make_model(tiny)
+    if not arguments.golden or not trellis.exists():
+        make_trellis_model(tiny, trellis)
+    make_golden(tiny, data)
+    make_trellis_golden(trellis, data)

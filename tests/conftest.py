@@ -28,12 +28,19 @@ from vrcodec.model.weights_file import (
     weights_id,
 )
 from vrcodec.pictures import MAX_PIXELS
+from vrcodec.selftest import WEIGHTS, weights_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 TESTS = Path(__file__).resolve().parent
 GOLDEN = TESTS.parent / "vrcodec" / "data" / "golden"
+
+
+def golden_files() -> list[Path]:
+    """The golden files of the tiny model without a trellis."""
+    return [path for path in sorted(GOLDEN.glob("*.vrc")) if weights_of(path.name) == WEIGHTS]
+
 
 RunVrcodec = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Start = Callable[..., "subprocess.Popen[bytes]"]

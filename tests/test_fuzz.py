@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import golden_files
 from numpy.typing import NDArray
 from PIL import Image
 from reference_decoder import Cursor
@@ -57,7 +58,7 @@ MAX_PIXELS = 1_000_000
 @lru_cache
 def sources() -> list[bytes]:
     """The golden files, and two of each version once more with every extra section."""
-    golden = [path.read_bytes() for path in sorted(DATA.glob("golden-*.vrc"))]
+    golden = [path.read_bytes() for path in golden_files()]
     first, second = golden[:2], [data for data in golden if unpack(data).header.version == 2]
     return golden + [_with_extras(data) for data in (*first, *second[:2])]
 
@@ -282,7 +283,7 @@ def fuzz() -> Report:
     for data in sources():
         codec.decode(data)
     _limit_memory()
-    sections = _count_calls(symbols, "decode")
+    sections = _count_calls(symbols.Decoder, "take")
     pictures = _count_calls(codec.pipeline.networks, "synthesis")
     report = Report()
     outcomes: collections.Counter[str] = collections.Counter()

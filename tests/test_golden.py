@@ -12,16 +12,28 @@ from reference_decoder import decode_symbols
 
 from vrcodec.bitstream.container import Extra, Header, SourceKind, pack, unpack
 from vrcodec.bitstream.extras import profiles
+from vrcodec.bitstream.trellis import Part
 from vrcodec.codec.codec import Codec
 from vrcodec.conditional.dials import Conditioning
-from vrcodec.selftest import GOLDEN, symbols_digest
+from vrcodec.model.weights_file import load_weights
+from vrcodec.selftest import GOLDEN, TRELLIS_WEIGHTS, WEIGHTS, symbols_digest, weights_of
 
 DATA = Path(__file__).parents[1] / "vrcodec" / "data" / "golden"
+CHAINED = [name for name in GOLDEN if "-trellis-" in name]
 
 
 @pytest.fixture(scope="module", params=["onnx", "torch"])
-def codec(request: pytest.FixtureRequest, tiny_weights: Path) -> Codec:
-    return Codec(tiny_weights, "cpu", runtime=request.param)
+def codecs(request: pytest.FixtureRequest) -> dict[str, Codec]:
+    """By name of the weights."""
+    return {
+        name: Codec(DATA / name, "cpu", runtime=request.param)
+        for name in (WEIGHTS, TRELLIS_WEIGHTS)
+    }
+
+
+@pytest.fixture
+def codec(codecs: dict[str, Codec]) -> Codec:
+    return codecs[WEIGHTS]
 
 
 def test_every_golden_file_is_listed() -> None:
@@ -29,19 +41,50 @@ def test_every_golden_file_is_listed() -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_symbols_are_the_recorded_ones(name: str, codec: Codec) -> None:
-    latents = codec.pipeline.read_latents(unpack((DATA / name).read_bytes()))
+def test_symbols_are_the_recorded_ones(name: str, codecs: dict[str, Codec]) -> None:
+    pipeline = codecs[weights_of(name)].pipeline
+    latents = pipeline.read_latents(unpack((DATA / name).read_bytes()))
     assert symbols_digest(latents) == GOLDEN[name]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_reference_decoder_agrees(name: str, codec: Codec, tiny_weights: Path) -> None:
+def test_reference_decoder_agrees(name: str, codecs: dict[str, Codec]) -> None:
     data = (DATA / name).read_bytes()
-    z, y = decode_symbols(data, tiny_weights.read_bytes())
-    latents = codec.pipeline.read_latents(unpack(data))
+    z, y = decode_symbols(data, (DATA / weights_of(name)).read_bytes())
+    latents = codecs[weights_of(name)].pipeline.read_latents(unpack(data))
     np.testing.assert_array_equal(z, latents.z)
     np.testing.assert_array_equal(y, latents.y)
     assert y.any() or "thin" in name
+
+
+def test_chains_hold_much_of_the_files_with_a_trellis(codecs: dict[str, Codec]) -> None:
+    """Some of it under the odd quantiser; and there are symbols outside, and escapes."""
+    assert len(CHAINED) == 3
+    codec = codecs[TRELLIS_WEIGHTS]
+    tables, outside, escapes = codec.weights.y_tables, [], []
+    for name in CHAINED:
+        stream = unpack((DATA / name).read_bytes())
+        latents, at = codec.pipeline.read_latents(stream), stream.header.conditioning
+        chained = latents.indexes >= codec.weights.config.trellis_level
+        assert chained.mean() > 0.15
+        assert (latents.y[chained] % 2).any() and not (latents.y[~chained] % 2).any()
+        outside.append(np.abs(latents.y[~chained]).max(initial=0))
+        part = Part.everywhere(*latents.y.shape[1:])
+        symbols, numbers = tables.symbols(latents.y, latents.indexes, at, part)
+        low, size = tables.at(at).low[numbers], tables.at(at).size[numbers]
+        escapes.append(np.mean((symbols < low) | (symbols >= low + size)))
+    assert np.count_nonzero(outside) >= 2
+    assert min(escapes) > 0 and max(escapes) > 0.1
+
+
+def test_both_models_have_the_same_networks(tiny_weights: Path) -> None:
+    first, second = load_weights(tiny_weights), load_weights(DATA / TRELLIS_WEIGHTS)
+    assert first.tensors.keys() == second.tensors.keys()
+    for name, tensor in first.tensors.items():
+        if not name.startswith("tables.y."):
+            np.testing.assert_array_equal(tensor, second.tensors[name])
+    tables = second.y_tables.tables
+    assert len({tables.table(number).tobytes() for number in range(0, 3072, 64)}) == 48
 
 
 @pytest.mark.slow

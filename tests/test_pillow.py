@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, linux_only
+from conftest import GOLDEN, golden_files, linux_only
 from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFile, UnidentifiedImageError
 
 import vrcodec
@@ -145,7 +145,7 @@ def test_other_files_do_not_reach_the_plugin(
 # Opening
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.vrc")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden_files(), ids=lambda path: path.stem)
 def test_pixels_are_those_of_decode(path: Path, tiny_weights: Path) -> None:
     expected = vrcodec.decode(path, weights=tiny_weights, threads=1)
     with Image.open(path) as image:

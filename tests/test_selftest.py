@@ -17,7 +17,7 @@ def test_this_machine_agrees(run_vrcodec: RunVrcodec) -> None:
     result = run_vrcodec("selftest")
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.decode().splitlines()
-    assert line.startswith("10 golden files decode to the recorded symbols on cpu")
+    assert line.startswith("13 golden files decode to the recorded symbols on cpu")
 
 
 def test_differences_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +25,7 @@ def test_differences_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.M
     shutil.copytree(selftest.golden_folder(), folder)
     (folder / "golden-thin-0.8.vrc").write_bytes(b"VRC")
     shutil.copy(folder / "golden-photo-0.0.vrc", folder / "golden-photo-0.5.vrc")
+    shutil.copy(folder / "golden-trellis-photo-0.5.vrc", folder / "golden-trellis-grey-0.37.vrc")
     monkeypatch.setattr(selftest, "golden_folder", lambda: folder)
     monkeypatch.setattr(selftest, "available_devices", lambda: ["cpu"])
     result = CliRunner().invoke(main, ["selftest"])
@@ -32,4 +33,5 @@ def test_differences_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.M
     (line,) = result.stderr.splitlines()
     assert "cpu: golden-photo-0.5.vrc: other symbols than recorded" in line
     assert "cpu: golden-thin-0.8.vrc: truncated" in line
-    assert "golden-photo-0.0" not in line
+    assert "cpu: golden-trellis-grey-0.37.vrc: other symbols than recorded" in line
+    assert "golden-photo-0.0" not in line and "golden-trellis-photo" not in line

@@ -41,8 +41,6 @@ CLASSES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Of levels: odd quantiser or not, odd symbol or not."""
 FIRST = (0, 2, 3, 1)
 """A level of each class, of which the others are multiples of 4 away, on one side of zero."""
-HOLED = 2
-"""The class that has zero instead of a level below: even symbols of the odd quantiser."""
 STRENGTH = 2.0
 """In chains bits count so many times as much as where there is no trellis: found by trying."""
 IMPOSSIBLE = np.float32(1e9)
@@ -284,15 +282,15 @@ def candidates(
         worth, strength, bits: see `Prices`.
     """
     exact = _limited(exact)
-    magnitude, sign = np.abs(exact), np.sign(exact)
+    magnitude, sign = np.abs(exact), np.copysign(np.float32(1), exact)
     costs = np.empty((len(CLASSES), len(exact)), dtype=np.float32)
     ways = np.empty_like(costs)
-    for kind, (odd, _) in enumerate(CLASSES):
+    for kind, (odd, parity) in enumerate(CLASSES):
         first = np.float32(FIRST[kind])
         low = first + 4 * np.floor((magnitude - first) / 4)
         high = low + 4
-        if kind == HOLED:
-            low = np.maximum(low, 0)
+        if odd:  # beyond zero levels of the odd quantiser are those of the other class
+            low = np.maximum(low, parity)
         rows = (numbers + PER_QUANTISER * odd) * np.int64(REACH + 1)
         either = []
         for level in (low, high):
