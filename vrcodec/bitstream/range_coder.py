@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vrcodec.bitstream.tables import MAX_MAGNITUDE, TOTAL, TableSet
+from vrcodec.bitstream.tables import MAX_MAGNITUDE, TOTAL, ByIdentity, TableSet
 from vrcodec.errors import CorruptError
 
 ESCAPE_CLASSES = 16
@@ -39,21 +39,8 @@ class _Models(dict[int, Any]):
 
 
 @functools.lru_cache(maxsize=8)
-def _models(tables: _ByIdentity) -> _Models:
+def _models(tables: ByIdentity) -> _Models:
     return _Models(tables.value)
-
-
-class _ByIdentity:
-    """Cache key for a TableSet, which is immutable but not hashable."""
-
-    def __init__(self, value: TableSet) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and self.value is other.value
 
 
 def _groups(
@@ -72,7 +59,7 @@ class Encoder:
     """Codes values of one set of tables, as many calls of `add` as wanted, into one section."""
 
     def __init__(self, tables: TableSet) -> None:
-        self._tables, self._models = tables, _models(_ByIdentity(tables))
+        self._tables, self._models = tables, _models(ByIdentity(tables))
         self._coder = _stream().queue.RangeEncoder()
 
     def add(self, values: NDArray[np.integer[Any]], numbers: NDArray[np.integer[Any]]) -> None:
@@ -119,7 +106,7 @@ class Decoder:
             raise CorruptError("entropy-coded data have superfluous zeros at the end")
         words = np.frombuffer(data + bytes(-len(data) % 4), dtype=">u4").astype(np.uint32)
         self._coder = _stream().queue.RangeDecoder(words)
-        self._tables, self._models = tables, _models(_ByIdentity(tables))
+        self._tables, self._models = tables, _models(ByIdentity(tables))
 
     def take(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.int32]:
         """The next values (n,), under the tables of the given numbers (n,)."""

@@ -90,6 +90,19 @@ class TableSet:
         return bits
 
 
+class ByIdentity:
+    """Cache key for a TableSet, which is immutable but not hashable."""
+
+    def __init__(self, value: TableSet) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByIdentity) and self.value is other.value
+
+
 def _leaky_probabilities(tables: TableSet) -> NDArray[np.float64]:
     """Probabilities as the coder uses them: 24 bits, none of them zero."""
     free = (1 << 24) - (tables.size + 1)

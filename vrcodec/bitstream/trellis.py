@@ -78,24 +78,24 @@ class Chains:
         count: of chains.
     """
 
-    order: NDArray[np.int64]
-    lane: NDArray[np.int64]
+    order: NDArray[np.int32]
+    lane: NDArray[np.int32]
     ends: NDArray[np.int64]
     count: int
 
     @classmethod
-    def of(cls, groups: Sequence[NDArray[np.int64]]) -> Chains:
+    def of(cls, groups: Sequence[NDArray[np.int32]]) -> Chains:
         """Every group's places dealt out to its own chains, CHAIN to each or, of few, fewer."""
         steps, lanes, count = [], [], 0
         for group in groups:
             width = max(LANES, -(-len(group) // CHAIN))
-            step, lane = np.divmod(np.arange(len(group)), width)
+            step, lane = np.divmod(np.arange(len(group), dtype=np.int32), np.int32(width))
             steps.append(step.astype(np.uint16))
-            lanes.append(lane + count)
+            lanes.append(lane + np.int32(count))
             count += width
         if not steps:
-            nothing = np.zeros(0, dtype=np.int64)
-            return cls(nothing, nothing, nothing, 0)
+            nothing = np.zeros(0, dtype=np.int32)
+            return cls(nothing, nothing, np.zeros(0, dtype=np.int64), 0)
         step = np.concatenate(steps)
         by_step = np.argsort(step, kind="stable")
         ends = np.cumsum(np.bincount(step)) if len(step) else np.zeros(0, dtype=np.int64)
@@ -115,6 +115,18 @@ class Chains:
             symbols[step] = symbol_of(ordered[step], odd[step])
             state[lane] = NEXT[here, symbols[step] & 1]
         return symbols, odd
+
+    def blocks(self, lanes: int) -> Iterator[Chains]:
+        """So many of the chains at a time."""
+        if self.count <= lanes:
+            yield self
+            return
+        step = np.repeat(np.arange(len(self.ends)), np.diff(self.ends, prepend=0))
+        for first in range(0, self.count, lanes):
+            inside = (self.lane >= first) & (self.lane < first + lanes)
+            ends = np.cumsum(np.bincount(step[inside]))
+            count = min(lanes, self.count - first)
+            yield Chains(self.order[inside], self.lane[inside] - np.int32(first), ends, count)
 
     def steps(self) -> Iterator[slice]:
         """Where in `order` and `lane` the symbols of every step are."""
@@ -203,7 +215,7 @@ class Trellis:
 
     def groups(
         self, indexes: NDArray[np.uint8], part: Part, passes: Sequence[int]
-    ) -> Iterator[NDArray[np.int64]]:
+    ) -> Iterator[NDArray[np.int32]]:
         """Places of symbols whose chains belong together, by cell and pass, in their order there.
 
         Args:
@@ -219,9 +231,10 @@ class Trellis:
                 chained = here >= self.level
                 if number < self.passes:
                     chained &= pass_of[:, down, across] == number
-                channel, row, column = np.unravel_index(np.flatnonzero(chained), here.shape)
-                places = (channel + first) * rows + (row + down.start)
-                places = places * columns + (column + across.start)
+                found = np.unravel_index(np.flatnonzero(chained), here.shape)
+                channel, row, column = (axis.astype(np.int32) for axis in found)
+                places = (channel + np.int32(first)) * np.int32(rows) + (row + np.int32(down.start))
+                places = places * np.int32(columns) + (column + np.int32(across.start))
                 yield places[np.argsort(here[chained], kind="stable")]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import LATENT_CHANNELS
-from vrcodec.bitstream.tables import TableSet
+from vrcodec.bitstream.tables import ByIdentity, TableSet
 from vrcodec.bitstream.trellis import NEXT, STATES, Chains, Part, Trellis
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.folding import FoldedCondition
@@ -44,6 +44,8 @@ FIRST = (0, 2, 3, 1)
 STRENGTH = 2.0
 """In chains bits count so many times as much as where there is no trellis: found by trying."""
 IMPOSSIBLE = np.float32(1e9)
+AT_ONCE = 512
+"""Chains whose ways are looked for at a time: 30 MB."""
 
 
 def _predecessors() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -112,27 +114,14 @@ class Prices:
 
 
 @functools.lru_cache(16)
-def _bits_of(tables: _ByIdentity) -> NDArray[np.float32]:
+def _bits_of(tables: ByIdentity) -> NDArray[np.float32]:
     values = np.tile(np.arange(REACH + 1), len(tables.value))
     numbers = np.repeat(np.arange(len(tables.value)), REACH + 1)
     return tables.value.each_bits(values, numbers).astype(np.float32).reshape(-1, REACH + 1)
 
 
 def _bits(tables: TableSet) -> NDArray[np.float32]:
-    return _bits_of(_ByIdentity(tables))
-
-
-class _ByIdentity:
-    """Cache key for a TableSet, which is immutable but not hashable."""
-
-    def __init__(self, value: TableSet) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and self.value is other.value
+    return _bits_of(ByIdentity(tables))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,9 +158,8 @@ class TrellisSearch:
         levels *= 2
         for picture, indexes in enumerate(self.indexes):
             groups = list(self.trellis.groups(indexes, self.part, [number]))
-            chains = Chains.of(groups)
-            if len(chains.order):
-                first = (channels.start or 0) * indexes[0].size
+            first = (channels.start or 0) * indexes[0].size
+            for chains in Chains.of(groups).blocks(AT_ONCE):
                 at = chains.order - first
                 kind = indexes.ravel()[chains.order]
                 channel = chains.order // indexes[0].size
@@ -309,7 +297,7 @@ def best_classes(costs: NDArray[np.float32], chains: Chains) -> NDArray[np.int64
     Args:
         costs: (4, n) of a symbol of every class.
     """
-    total = np.full((STATES, chains.count), IMPOSSIBLE, dtype=np.float32)
+    total = np.full((STATES, chains.count), np.inf, dtype=np.float32)
     total[0] = 0
     second: list[NDArray[np.bool_]] = []
     spans = list(chains.steps())
