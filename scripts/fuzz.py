@@ -9,7 +9,8 @@ by one, and the checksums computed anew, so that damage arrives behind them. Tar
 
 * container: a file is parsed, as the reference decoder parses it.
 * entropy: bytes are decoded under small tables, to what the reference decoder makes of them.
-* decode: a whole file of the tiny model is decoded to a picture, and that written as a file.
+* decode: a whole file of a tiny model, with a trellis or without, is decoded to a picture, and that
+  written as a file.
 * weights: a weights file is read, and a picture coded with it.
 * metadata: what stands around the pixels of a picture file is read: EXIF, XMP, profiles, boxes.
 * pictures: a picture file of any kind goes through the door, and is prepared for coding.

@@ -43,6 +43,7 @@ from vrcodec.pictures import (
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "tests" / "corpus"
 GOLDEN = ROOT / "vrcodec" / "data" / "golden"
+MODELS = selftest.WEIGHTS, selftest.TRELLIS_WEIGHTS
 MAX_PIXELS = 1 << 14
 
 
@@ -140,15 +141,25 @@ def valid_sections() -> list[bytes]:
 
 
 @functools.cache
-def tiny_codec() -> Codec:
-    """The tiny model."""
-    return Codec(GOLDEN / "tiny.safetensors", "cpu", MAX_PIXELS)
+def tiny_codec(weights: str = selftest.WEIGHTS) -> Codec:
+    """A tiny model: without a trellis, or with one."""
+    return Codec(GOLDEN / weights, "cpu", MAX_PIXELS)
+
+
+def codec_of(data: bytes) -> Codec:
+    """The tiny model that a file names, or else the one without a trellis."""
+    chained = tiny_codec(selftest.TRELLIS_WEIGHTS)
+    try:
+        named = container.unpack(data).header.weights_id
+    except VrcodecError:
+        return tiny_codec()
+    return chained if chained.weights_id == named else tiny_codec()
 
 
 def try_decode(data: bytes) -> None:
-    """A whole file of the tiny model, decoded to a picture, and that written as a file."""
+    """A whole file of a tiny model, decoded to a picture, and that written as a file."""
     try:
-        picture = tiny_codec().decode(data)
+        picture = codec_of(data).decode(data)
     except VrcodecError as error:
         check_message(error)
         return
@@ -164,9 +175,7 @@ def valid_files() -> list[bytes]:
     """Small files with everything that a file can have, of both versions."""
     picture = Image.open(ROOT / "tests" / "pictures" / "hibiscus.png")
     files = [
-        path.read_bytes()
-        for path in sorted(GOLDEN.glob("*.vrc"))
-        if path.stat().st_size < 2000 and selftest.weights_of(path.name) == selftest.WEIGHTS
+        path.read_bytes() for path in sorted(GOLDEN.glob("*.vrc")) if path.stat().st_size < 2000
     ]
     for number, size in enumerate([(1, 1), (16, 16), (17, 40), (75, 53)]):
         image = picture.crop((0, 0, *size))
@@ -176,7 +185,7 @@ def valid_files() -> list[bytes]:
             image.putalpha(Image.linear_gradient("L").resize(size))
             image.info |= {"dpi": (72, 72), "exif": b"Exif\0\0II*\0\x08" + bytes(9), "xmp": b"<x/>"}
             image.info["icc_profile"] = bytes(16) + b"RGB " + bytes(108)
-        files.append(tiny_codec().encode(image, number / 3))
+        files += [tiny_codec(name).encode(image, number / 3) for name in MODELS]
     return files
 
 

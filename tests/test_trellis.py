@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -279,3 +280,25 @@ def test_chains_begin_anew_in_every_section(trellis_weights: Path) -> None:
     np.testing.assert_array_equal(codec.pipeline.read_latents(unpack(data)).y, latents.y)
     bits = codec.pipeline.estimate_bits(latents, header.conditioning)
     assert 8 * len(data) == pytest.approx(bits, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        *(("trellis_step", wrong) for wrong in (-0.75, 0.05, 1.5, "0.75", None)),
+        *(("trellis_level", wrong) for wrong in (-1, 65, 15.0, True)),
+        *(("trellis_reach", wrong) for wrong in (-1, 32769, 0.25)),
+    ],
+)
+def test_impossible_configurations_are_refused(name: str, wrong: object) -> None:
+    right = json.loads(ModelConfig(trellis_step=0.75).to_json())
+    assert ModelConfig.from_json(json.dumps(right)).trellis is not None
+    with pytest.raises(ValueError, match=f"{name}|is no number"):
+        ModelConfig.from_json(json.dumps(right | {name: wrong}))
+
+
+def test_older_configurations_have_none() -> None:
+    older = json.loads(ModelConfig().to_json())
+    for name in ("trellis_step", "trellis_level", "trellis_reach"):
+        del older[name]
+    assert ModelConfig.from_json(json.dumps(older)) == ModelConfig()

@@ -50,7 +50,8 @@ class Codec:
         max_pixels: larger pictures are refused before anything is allocated for them.
         threads: how many to compute with on a CPU; by default as many as suit each picture.
         precision: of what need not be exact: "auto", "float32" or "bfloat16".
-        tile: latent positions along the side of what is computed at a time, a multiple of 4.
+        tile: latent positions along the side of what is computed at a time, a multiple of 4; an
+            encoder keeps to 96 where there is a trellis.
         batch_pixels: of small pictures that are computed together; by default as suits the device.
         runtime: what computes the networks: "auto", "onnx" or "torch"; see runtime.py.
         networks: these instead of the weights' own.

@@ -52,14 +52,16 @@ def _predecessors() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For every state the two it can be reached from, and the classes of symbols on the way."""
     states, classes = [], []
     for state in range(STATES):
-        ways = [(a, p) for a in range(STATES) for p in range(2) if NEXT[a, p] == state]
+        ways = [(a, p) for p in range(2) for a in range(STATES) if NEXT[a, p] == state]
         states.append([a for a, _ in ways])
         classes.append([2 * (a & 1) + p for a, p in ways])
-    return np.array(states).T, np.array(classes).T
+    return np.array(states).T.copy(), np.array(classes).T
 
 
 BEFORE, BY = _predecessors()
-"""(2, states): predecessors of every state, and classes on the way from them."""
+"""(2, states): predecessors of every state, and classes on the way from them: by an even symbol and
+by an odd one, from even states to the first half and from odd ones to the second."""
+HALVES = slice(STATES // 2), slice(STATES // 2, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -305,9 +307,12 @@ def best_classes(costs: NDArray[np.float32], chains: Chains) -> NDArray[np.int64
         width = step.stop - step.start
         lane = chains.lane[step]
         here, at = total[:, lane] if width < chains.count else total, costs[:, step]
-        one, other = (here[a] + at[c] for a, c in zip(BEFORE, BY, strict=True))
+        one, other = (here.take(before, axis=0) for before in BEFORE)
+        for odd, half in enumerate(HALVES):
+            one[half] += at[2 * odd]
+            other[half] += at[2 * odd + 1]
         second.append(other < one)
-        least = np.minimum(one, other)
+        least = np.minimum(one, other, out=one)
         if width < chains.count:
             total[:, lane] = least
         else:
