@@ -72,9 +72,8 @@ class OnnxNetworks:
         self._macs = 0.0
         self._refining = functools.cache(refining) if refining else None
         self._condition = functools.lru_cache(CONDITIONS)(self._new_condition)
-        self._inputs_at = functools.lru_cache(CONDITIONS * (len(NETWORKS) + len(SCALE_PATH)))(
-            self._new_inputs
-        )
+        networks = len(NETWORKS) + len(SCALE_PATH) + self._config.context_passes + 1
+        self._inputs_at = functools.lru_cache(CONDITIONS * networks)(self._new_inputs)
         self._network = functools.cache(self._new_network)
         self._searches = Searches(weights.y_tables, weights.config, self._tensors)
         self._small = functools.cache(
