@@ -40,6 +40,7 @@ class Window:
         at: the rows and columns where y lies on four times z's grid.
         free: bool (h, w), where latents may change.
         part: the cells of chains in the window.
+        grey: nothing but zero is coded for colour.
     """
 
     pixels: NDArray[np.uint8]
@@ -48,6 +49,7 @@ class Window:
     at: At
     free: NDArray[np.bool_]
     part: Part | None = None
+    grey: bool = False
 
 
 Refine = Callable[[Window], NDArray[np.float32]]

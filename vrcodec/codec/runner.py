@@ -129,7 +129,7 @@ class Runner:
             ]
             free = np.outer(down.free(self.config), across.free(self.config))
             with stage(REFINEMENT):
-                y = refine(Window(shown, y, seen, at, free, part))
+                y = refine(Window(shown, y, seen, at, free, part, grey))
         with stage(CONTEXT):
             # What was refined is where it is to be: it is rounded as it is.
             symbols = self.networks.quantise(

@@ -228,7 +228,7 @@ class TorchNetworks:
                         return PlainSymbols(costs, part, curvature)
                     where = window.part or Part.everywhere(*indexes.shape[1:])
                     return ChainedSymbols(
-                        self._searches.at(conditioning, indexes[None], where),
+                        self._searches.at(conditioning, indexes[None], where, window.grey),
                         self._searches.prices_of(conditioning, _array(curvature / 2).ravel()),
                         lambda levels: tables.symbols(levels, indexes, conditioning, where),
                         costs,
