@@ -78,11 +78,12 @@ def test_refined_latents_stay_where_they_are(
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("extreme", ["fine", "coarse"])
+@pytest.mark.parametrize("kind", ["zoned_weights", "trellis_weights"])
 def test_absurd_steps_are_silent(
-    engine: str, extreme: str, zoned_weights: Path, tmp_path: Path
+    engine: str, extreme: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """Warnings are errors here: zones beyond every number end at the limit."""
-    weights = load_weights(zoned_weights)
+    """Warnings are errors here: zones and prices beyond every number end at the limit."""
+    weights = load_weights(request.getfixturevalue(kind))
     tensors = {name: tensor.copy() for name, tensor in weights.tensors.items()}
     steps = tensors["model.log_step.values"]
     steps[:, 1:] = -40  # the same at all qualities

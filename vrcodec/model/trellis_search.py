@@ -27,7 +27,13 @@ from vrcodec.bitstream.trellis import NEXT, STATES, Chains, Part, Trellis
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.errors import ArgumentError
-from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
+from vrcodec.model.config import (
+    LOG_SCALE_STEP,
+    SCALE_LEVELS,
+    SCALE_MAX,
+    SCALE_MIN,
+    ModelConfig,
+)
 from vrcodec.model.constants import MAX_SYMBOL
 from vrcodec.model.dead_zone import BITS_BY_DEVIATION, DEAD_ZONE_LIMIT, strengths
 from vrcodec.model.latent_tables import PER_QUANTISER, LatentTables
@@ -44,6 +50,8 @@ FIRST = (0, 2, 3, 1)
 STRENGTH = 2.0
 """In chains bits count so many times as much as where there is no trellis: found by trying."""
 IMPOSSIBLE = np.float32(1e9)
+MAX_WORTH = 1e15
+"""Absurd weights might ask for more, and costs would not be finite."""
 AT_ONCE = 512
 """Chains whose ways are looked for at a time: 30 MB."""
 
@@ -105,8 +113,11 @@ class Prices:
     ) -> Prices:
         """Of (768,) bits that a squared error of one level is worth."""
         strength = np.broadcast_to(np.asarray(strength, dtype=np.float32), worth.shape)
+        worth = np.clip(np.asarray(worth, dtype=np.float64), 1 / MAX_WORTH, MAX_WORTH)
         # Even levels are two apart: an error of one symbol is worth four times as much.
         zone = strength * BITS_BY_DEVIATION / (2 * 4 * worth) * (2 * level_step)
+        # Beyond that every symbol is at the limit: the largest deviation is SCALE_MAX.
+        zone = np.minimum(zone, DEAD_ZONE_LIMIT * SCALE_MAX)
         return cls(bits, worth.astype(np.float32), strength, zone.astype(np.float32))
 
     def plainly(self) -> Prices:
@@ -299,6 +310,7 @@ def best_classes(costs: NDArray[np.float32], chains: Chains) -> NDArray[np.int64
     Args:
         costs: (4, n) of a symbol of every class.
     """
+    costs = np.fmin(costs, IMPOSSIBLE)  # or else no way might be better than an impossible one
     total = np.full((STATES, chains.count), np.inf, dtype=np.float32)
     total[0] = 0
     second: list[NDArray[np.bool_]] = []
