@@ -155,6 +155,17 @@ def test_levels_are_a_way_that_can_be_coded(worth: float) -> None:
     np.testing.assert_array_equal(there_and_back(levels, indexes), levels)
 
 
+@pytest.mark.parametrize("order", [(0, 2, 3, 1), (0, 3, 1, 2)], ids=["channels-last", "turned"])
+def test_levels_do_not_depend_on_how_values_lie_in_memory(order: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(4)
+    indexes = rng.integers(5, 40, GRID, dtype=np.uint8)
+    exact = rng.normal(0, 4, (1, *GRID)).astype(np.float32)
+    searching = search(indexes, 2.0, 1.0)
+    other = exact.transpose(order).copy().transpose(np.argsort(order))
+    assert not other.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(levels_of(searching, other[0]), levels_of(searching, exact[0]))
+
+
 def test_the_error_is_that_of_a_trellis() -> None:
     """In theory 1.3 dB below that of even levels, 1/3, in endless chains of 128 states."""
     rng = np.random.default_rng(4)

@@ -166,6 +166,7 @@ class TrellisSearch:
             prices: other ones than usually.
         """
         core, prices = self.trellis.core, prices or self.prices
+        exact = np.ascontiguousarray(exact)  # as are levels then, which are written through a view
         channels = slice(core) if number < self.trellis.passes else slice(core, None)
         levels = self._halves(exact, channels, prices)
         levels *= 2
