@@ -446,6 +446,8 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
                 "FIRST": "--config tiny.json --steps 2 --batch 2 --patch 64 --export-pictures 16",
                 "OPTIONS": "--batch 2 --patch 192 --final-batch 1 --decay 0.5 --scale-steps 3 "
                 "--export-pictures 16 --val-pictures 1 " + options,
+                "LAST": "--steps 2 --batch 2 --patch 192",
+                "PYTHON": sys.executable,
             },
         )
         assert result.returncode == 0, result.stderr
@@ -456,8 +458,11 @@ def test_the_release_script_trains_and_goes_on(tmp_path: Path) -> None:
     assert (first["steps"], first["patches"]) == (4, 3 * 2 + 1)
     second = run_script("--steps 6")
     assert (second["steps"], second["patches"]) == (6, 3 * 2 + 3)
-    for name in ("weights.safetensors", "trunk.safetensors"):
-        assert Codec(tmp_path / "run" / name, "cpu").dials.names == ("quality", "tune")
+    third = run_script("--steps 6")
+    assert third["steps"] == 6
+    for name in ("run/weights", "run/trunk", "run-synthesis/weights"):
+        path = tmp_path / f"{name}.safetensors"
+        assert Codec(path, "cpu").dials.names == ("quality", "tune")
     curves = json.loads((tmp_path / "run" / "val.json").read_text())
     assert len(curves["final"]["bpp"]) == 9
 

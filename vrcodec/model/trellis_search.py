@@ -6,9 +6,8 @@ Of all ways through a chain's states that one is taken which costs least in
 
 with bits from the coder's own tables (Viterbi's algorithm). `worth` is what a squared error of a
 level is worth in bits were the synthesis transform its DCT alone, and `strength` how much of the
-bits counts: as in dead_zone.py less than all, because what the networks make of zeros is worth
-less. Symbols outside of chains are drawn towards zero as there, on the coarser lattice of even
-levels.
+bits counts. Symbols outside of chains are drawn towards zero as in dead_zone.py, on the coarser
+lattice of even levels.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from vrcodec.model.config import (
     ModelConfig,
 )
 from vrcodec.model.constants import MAX_SYMBOL
-from vrcodec.model.dead_zone import BITS_BY_DEVIATION, DEAD_ZONE_LIMIT, strengths
+from vrcodec.model.dead_zone import BITS_BY_DEVIATION, DEAD_ZONE_LIMIT
 from vrcodec.model.latent_tables import PER_QUANTISER, LatentTables
 from vrcodec.model.linear_basis import PIXEL_GAIN, is_colour
 
@@ -47,8 +46,10 @@ CLASSES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Of levels: odd quantiser or not, odd symbol or not."""
 FIRST = (0, 2, 3, 1)
 """A level of each class, of which the others are multiples of 4 away, on one side of zero."""
-STRENGTH = 2.0
-"""In chains bits count so many times as much as where there is no trellis: found by trying."""
+LUMA_STRENGTH, STRENGTH = 0.6, 1.4
+"""How much of the bits counts: of the core channels of luma, where the networks add most to what
+the DCT makes of an error, and of all others. Found by trying, with a synthesis transform that has
+learned from such latents (`training/synthesis.py`); one that has not would want half as much."""
 IMPOSSIBLE = np.float32(1e9)
 MAX_WORTH = 1e15
 """Absurd weights might ask for more, and costs would not be finite."""
@@ -104,7 +105,8 @@ class Prices:
         level_step = config.level_step_at(conditioning)
         size = (255 / PIXEL_GAIN) * level_step * step.ravel() * deviation.ravel()
         worth = (lam / 3) * np.asarray(size, dtype=np.float64) ** 2
-        strength = STRENGTH * strengths(config).ravel()
+        luma = (np.arange(LATENT_CHANNELS) < config.core) & ~is_colour()
+        strength = np.where(luma, LUMA_STRENGTH, STRENGTH)
         return cls.of_worth(_bits(tables.at(conditioning)), worth, strength, level_step)
 
     @classmethod
