@@ -16,6 +16,9 @@ from torch import Tensor
 from vrcodec.extras import require
 from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
+MS_SSIM_PARTS = 5
+"""Of --perceptual both, to one part of XYB. In equal parts MS-SSIM hardly gains, with 2 it stays
+behind: docs/experiments.md."""
 TUNE_RANGE = (0.01, 100.0)
 """Loss coefficient of the dial between two distortions: the second's weight by the first's."""
 
@@ -116,8 +119,7 @@ class Mix:
 def perceptual(name: str) -> Distortion:
     """The distortion of one of options.PERCEPTUAL."""
     if name == "both":
-        # In equal parts MS-SSIM hardly gains: docs/experiments.md.
-        return Shared(XYB(), MSSSIM(), MSSSIM())
+        return Shared(XYB(), *(MSSSIM() for _ in range(MS_SSIM_PARTS)))
     return distortion(name)
 
 
