@@ -59,7 +59,11 @@ def main(
     **options: Any,
 ) -> None:
     """Leave in RUN the weights of WEIGHTS with a synthesis tuned on pictures in TRAIN."""
-    known, context = load_weights(weights), click.get_current_context()
+    context = click.get_current_context()
+    try:
+        known = load_weights(weights)
+    except VrcodecError as error:
+        raise click.ClickException(str(error)) from error
     given: dict[str, Any]
     if resume:  # what is not named stays as it is
         default = ParameterSource.DEFAULT
