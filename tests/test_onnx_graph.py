@@ -38,6 +38,7 @@ CONFIGS = {
     "context blocks": dataclasses.replace(SMALL, context_blocks=2, context_passes=2),
     "one pass": dataclasses.replace(SMALL, context_passes=1, learned_linear=False),
     "dead zone": dataclasses.replace(SMALL, dead_zone=(0.2, 0.5)),
+    "local steps": dataclasses.replace(SMALL, local_steps=True, context_passes=2),
     "few blocks": dataclasses.replace(SMALL, analysis_blocks=(0, 1), synthesis_blocks=(1, 0)),
 }
 ODD = (2, 83, 134, 3)

@@ -161,17 +161,19 @@ class OnnxNetworks:
         config, count = self._config, _positions(y)
         place = self._context(z, at, y.shape[2:])
         inputs = {name: place[name] for name in ("z", "start", "stop")}
-        features = self._run("features", conditioning, count, **inputs)
+        features, *local = self._run_all("features", conditioning, count, **inputs)
         step = self._condition(conditioning).step * search.trellis.step
-        size = step.astype(np.float32)[:, None, None]
+        size = np.broadcast_to(step.astype(np.float32)[:, None, None], y.shape)
+        if local:
+            size = size * local[0]
         core, detail = slice(config.core), slice(config.core, None)
         levels, y_hat = np.zeros_like(y), np.zeros_like(y)
         for number in range(config.context_passes + 1):
             channels = core if number < config.context_passes else detail
             feeds = {"features": features} | ({"decoded": y_hat[:, core]} if number else {})
             mean = self._run(f"means {number}", conditioning, count, **feeds)
-            here = search.levels(number, (y[:, channels] - mean) / size[channels])
-            decoded = mean + here * size[channels]
+            here = search.levels(number, (y[:, channels] - mean) / size[:, channels])
+            decoded = mean + here * size[:, channels]
             if channels is core:
                 mask = place[f"pass {number}"]
                 np.copyto(levels[:, core], here, where=mask)

@@ -95,6 +95,9 @@ class ModelConfig:
     """The highest header value of the second dial where there are chains, if there is that dial."""
     learned_linear: bool = True
     """Whether the linear path has a learned correction (768 x 768 weights each way)."""
+    local_steps: bool = False
+    """Whether quantisation steps are finer or coarser from place to place, as the hyper-latent
+    says (entropy_model.py)."""
 
     def __post_init__(self) -> None:
         for name in ("width8", "width16", "hyper", "hyper_width", "context_width"):
@@ -188,7 +191,8 @@ def _checked(raw: dict[str, Any]) -> dict[str, Any]:
     """Arguments for ModelConfig, every one of its type."""
     # Earlier weights do not name all of these.
     first: dict[str, Any] = {"context_blocks": 0, "context_passes": 4, "dead_zone": [0, 0]}
-    raw = first | {"trellis_step": 0, "trellis_level": 15, "trellis_reach": ONE} | raw
+    first |= {"trellis_step": 0, "trellis_level": 15, "trellis_reach": ONE, "local_steps": False}
+    raw = first | raw
     values: dict[str, Any] = {"dials": _dials(raw)}
     fields = {field.name for field in dataclasses.fields(ModelConfig)} - values.keys()
     if raw.keys() != fields:
@@ -205,7 +209,7 @@ def _checked(raw: dict[str, Any]) -> dict[str, Any]:
         if name == "trellis_step":
             values[name] = number(name, value)
             continue
-        if type(value) is not (bool if name == "learned_linear" else int):
+        if type(value) is not (bool if name in ("learned_linear", "local_steps") else int):
             raise ValueError(f"{name} = {shown(value)}")
         values[name] = value
     return values
@@ -262,7 +266,7 @@ class _Count:
         widths = ((c.hyper, 4 * h, 1), (h, h, 3), (h, 4 * h, 1), (h, h, 3), (h, latent, 1))
         scales = sum(i * o * k * k + c.coefficients * ANCHORS * o for i, o, k in widths)
         means = sum(conv(i, o, k) for i, o, k in widths[:-1]) + self.film(h, c.context_width)
-        return analysis + scales + means
+        return analysis + scales + means + latent * c.context_width * c.local_steps
 
     def context(self) -> int:
         c, width = self.config, self.config.context_width

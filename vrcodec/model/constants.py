@@ -13,5 +13,7 @@ TOLERATED_EXCESS = 0.4
 below 0.1 at 99.9 % of the positions, uniform noise is at 5."""
 HYPER_GAIN = 0.25
 """Of z on its way into the mean path."""
+LOCAL_LIMIT = 2.0
+"""Of the logarithm of a local step, to either side."""
 MAX_SYMBOL = (1 << 15) - 1
 """Symbols are 16-bit: magnitudes up to this."""

@@ -5,13 +5,16 @@
     y --hyper analysis--> z --round--> z_hat --scale path--> log sigma of every symbol of y
                                          |
                                          +--mean path--> features --> context passes --> means
+                                                            |
+                                                            +--> local steps
 
 The symbols are ``r = round((y - mean) / step)``; their probabilities depend on sigma alone,
 sigma on z_hat and the conditioning alone. So all of y is one entropy-coder call, and the
 only arithmetic that has to be exact is the scale path (`fixed_point.py`), as in JPEG AI and
 the video models of DCVC. Means are refined from what is decoded already, in parallel passes
 (the quadtree order of DCVC-DC, Li et al., CVPR 2023): a float mismatch there moves a pixel by
-a millionth and cannot desynchronise the coder.
+a millionth and cannot desynchronise the coder. So does one in the local steps, which a model may
+have: z_hat says where steps are to be coarser.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from vrcodec.conditional.film import (
     stretched,
 )
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
-from vrcodec.model.constants import HYPER_GAIN, SLOPE
+from vrcodec.model.constants import HYPER_GAIN, LOCAL_LIMIT, SLOPE
 from vrcodec.model.integer_path import (
     ACTIVATION_BITS,
     KERNELS,
@@ -209,6 +212,22 @@ class MeanPath(nn.Module):
         h = F.pixel_shuffle(F.leaky_relu(self.up2(h), SLOPE), 2)
         h = F.leaky_relu(self.mix2(h), SLOPE)
         return F.leaky_relu(self.out(h, embedding), SLOPE)
+
+
+class LocalSteps(nn.Module):
+    """features (B, context_width, h, w) -> by how much steps are multiplied, (B, 768, h, w).
+
+    Squared error wants equal steps everywhere; the eye, and every distortion that follows it,
+    coarser ones where contrast is high (adaptive quantisation). A model begins with equal ones.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(config.context_width, LATENT_CHANNELS, 1, bias=False)
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.exp(self.conv(features).float().clamp(-LOCAL_LIMIT, LOCAL_LIMIT))
 
 
 class ContextPass(nn.Module):

@@ -20,6 +20,7 @@ from vrcodec.model.entropy_model import (
     ContextModel,
     HyperAnalysis,
     HyperPrior,
+    LocalSteps,
     MeanPath,
     ScalePath,
     round_to_bits,
@@ -92,6 +93,7 @@ class CompressionModel(nn.Module):
         self.hyper_prior = HyperPrior(config)
         self.scale_path = ScalePath(config)
         self.mean_path = MeanPath(config)
+        self.local_steps = LocalSteps(config) if config.local_steps else None
         self.context = ContextModel(config, block)
 
     def condition(self, conditioning: Tensor | Conditioning | float) -> Condition:
@@ -194,10 +196,10 @@ class CompressionModel(nn.Module):
             search: what decides instead, where the model has a trellis.
         """
         features = self.features(z, condition, at)
+        steps = self.steps(features, condition)
         if search is not None:
-            y_hat, _, levels = self.passes(
-                features, condition, searched(search, y), search.trellis.step
-            )
+            size = steps * search.trellis.step
+            y_hat, _, levels = self.passes(features, condition, size, searched(search, y))
             return levels.int(), y_hat
         limit = torch.full(
             (y.shape[1], 1, 1), float(MAX_SYMBOL), dtype=torch.float32, device=y.device
@@ -208,6 +210,7 @@ class CompressionModel(nn.Module):
         y_hat, _, symbols = self.passes(
             features,
             condition,
+            steps,
             lambda _, mean, channels, step: torch.round(
                 drawn((y[:, channels] - mean) / step, zone, channels)
             ).clamp(-limit[channels], limit[channels]),
@@ -233,8 +236,9 @@ class CompressionModel(nn.Module):
         """
         given = symbols.float()
         features = self.features(z, condition, at)
+        size = self.steps(features, condition) * level_step
         y_hat, _, _ = self.passes(
-            features, condition, lambda number, mean, channels, step: given[:, channels], level_step
+            features, condition, size, lambda number, mean, channels, step: given[:, channels]
         )
         return y_hat
 
@@ -270,6 +274,11 @@ class CompressionModel(nn.Module):
         """What every mean is predicted from, (B, context_width, h, w), at some positions of y."""
         return self.mean_path(z.float(), condition.embedding)[..., at[0], at[1]]
 
+    def steps(self, features: Tensor, condition: Condition) -> Tensor:
+        """Quantisation steps of y in deviations where features are, (B or 1, 768, h or 1, ...)."""
+        step = stretched(condition.step, features)
+        return step if self.local_steps is None else step * self.local_steps(features)
+
     def forward(
         self, x: Tensor, conditioning: Tensor | Conditioning | Condition | float
     ) -> ForwardOutput:
@@ -301,14 +310,16 @@ class CompressionModel(nn.Module):
         features = self.mean_path(z_hat, condition.embedding)[..., :rows, :columns]
 
         zone = None if self.training else self.dead_zone(condition, log_sigma)
+        steps = self.steps(features, condition)
         y_hat, means, symbols = self.passes(
             features,
             condition,
+            steps,
             lambda _, mean, channels, step: round_to_bits(
                 drawn((y[:, channels] - mean) / step, zone, channels), 0
             ),
         )
-        scaled = drawn((y - means) / stretched(condition.step, y), zone)
+        scaled = drawn((y - means) / steps, zone)
         y_bits = symbol_bits(self._for_rate(scaled, symbols), log_sigma)
 
         x_hat = self.synthesis(y_hat, condition, self.basis)
@@ -319,22 +330,22 @@ class CompressionModel(nn.Module):
         self,
         features: Tensor,
         condition: Condition,
+        step: Tensor,
         symbols_at: SymbolsAt,
-        level_step: float = 1.0,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Run the context passes; the same code quantises and dequantises.
 
         Args:
             features: of the mean path, (B, context_width, h, w).
+            step: what symbols are multiples of, as `steps` gives it or a multiple of that.
             symbols_at: given the number of the pass, means, the channels they are for, and the
                 steps of those, returns the symbols there. The encoder rounds, the decoder looks up.
-            level_step: what symbols are multiples of, in quantisation steps.
 
         Returns:
             y_hat, means and symbols, each (B, 768, h, w).
         """
         rows, columns = features.shape[-2:]
-        embedding, step = condition.embedding, stretched(condition.step * level_step, features)
+        embedding = condition.embedding
         core, detail = slice(0, self.config.core), slice(self.config.core, None)
         y_hat = means = symbols = features.new_zeros(
             len(features), self.config.core, rows, columns, dtype=torch.float32

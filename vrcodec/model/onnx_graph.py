@@ -26,7 +26,7 @@ from vrcodec.model.config import (
     SCALE_MIN,
     ModelConfig,
 )
-from vrcodec.model.constants import HYPER_GAIN, LINEAR_GAIN, MAX_SYMBOL
+from vrcodec.model.constants import HYPER_GAIN, LINEAR_GAIN, LOCAL_LIMIT, MAX_SYMBOL
 from vrcodec.model.dead_zone import DEAD_ZONE_LIMIT, dead_zones, strengths
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
 from vrcodec.model.onnx_builder import AROUND, Array, Builder, Network, Tensors
@@ -108,9 +108,11 @@ def quantise(
     inverse = b.node("Mul", inverse, kept)
     zone = None if plain or not any(config.dead_zone) else _dead_zone(b)
 
-    def rounded(mean: Value, part: tuple[int, int]) -> Value:
+    def rounded(mean: Value, part: tuple[int, int], local: Value | None) -> Value:
         error = b.node("Sub", b.channels(y, *part), mean)
         exact = b.node("Mul", error, b.channels(inverse, *part))
+        if local is not None:
+            exact = b.node("Div", exact, local)
         if zone is not None:
             here = b.channels(zone, *part)
             within = b.node("Max", b.node("Min", exact, here), b.node("Neg", here))
@@ -146,16 +148,21 @@ def dequantise(tensors: Tensors, config: ModelConfig) -> Network:
     """int16 "symbols", and what `_features` takes -> "y_hat", both (B, 768, h, w)."""
     b = Builder("dequantise", tensors, config)
     symbols = b.graph.cast(b.graph.input("symbols", "int16", Latents), "float32")
-    y_hat, _ = _passes(b, lambda mean, part: b.channels(symbols, *part), config.level_step_at)
+    y_hat, _ = _passes(b, lambda mean, part, _: b.channels(symbols, *part), config.level_step_at)
     b.graph.output(y_hat, "y_hat", "float32", Latents)
     return b.finished()
 
 
 def features(tensors: Tensors, config: ModelConfig) -> Network:
-    """What `_features` takes -> "features" (B, context_width, h, w)."""
+    """What `_features` takes -> "features" (B, context_width, h, w).
+
+    Of a model with local steps also "local" (B, 768, h, w), by how much steps are multiplied.
+    """
     b = Builder("features", tensors, config)
-    shape = ("B", config.context_width, "h", "w")
-    b.graph.output(_features(b), "features", "float32", shape)
+    given, shape = _features(b), ("B", config.context_width, "h", "w")
+    b.graph.output(given, "features", "float32", shape)
+    if config.local_steps:
+        b.graph.output(_local_steps(b, given), "local", "float32", Latents)
     return b.finished()
 
 
@@ -250,32 +257,50 @@ def _features(b: Builder) -> Value:
     return b.leaky(b.conditioned_conv(h, "mean_path.out"))
 
 
+def _local_steps(b: Builder, features: Value) -> Value:
+    """By how much steps are multiplied, (B, 768, h, w)."""
+    exponent = b.product(features, b.tensor("local_steps.conv.weight"))
+    return b.node("Exp", b.clip(exponent, -LOCAL_LIMIT, LOCAL_LIMIT))
+
+
 def _passes(
     b: Builder,
-    symbols_at: Callable[[Value, tuple[int, int]], Value],
+    symbols_at: Callable[[Value, tuple[int, int], Value | None], Value],
     size_at: Callable[[Conditioning], float] = lambda _: 1.0,
 ) -> tuple[Value, Value]:
     """The context passes; gives y_hat and the symbols, as `CompressionModel.passes`.
 
-    Symbols are multiples of so many steps as `size_at` gives at a conditioning.
+    Symbols are multiples of so many steps as `size_at` gives at a conditioning. `symbols_at` is
+    given means, the channels they are for, and by how much steps are multiplied, if they are.
 
     Takes bool "pass k" (1, core, h, w), what each of them decodes.
     """
     config, features = b.config, _features(b)
     step = b.per_channel("step", LATENT_CHANNELS, lambda c: c.step * size_at(c.conditioning))
     core, detail = (0, config.core), (config.core, LATENT_CHANNELS)
-    step_there = b.channels(step, *core)
+    local = _local_steps(b, features) if config.local_steps else None
+
+    def sizes(part: tuple[int, int]) -> tuple[Value, Value | None]:
+        """What symbols are multiples of, and by how much steps are."""
+        size = b.channels(step, *part)
+        if local is None:
+            return size, None
+        factor = b.channels(local, *part)
+        return b.node("Mul", factor, size), factor
+
+    size, factor = sizes(core)
     y_hat = symbols = b.number(0)
     for number in range(config.context_passes):
         mask = b.graph.input(f"pass {number}", "bool", (1, config.core, "h", "w"))
         mean = _means(b, f"context.passes.{number}", features, y_hat if number else None)
-        here = symbols_at(mean, core)
+        here = symbols_at(mean, core, factor)
         symbols = b.node("Where", mask, here, symbols)
-        decoded = b.node("Add", mean, b.node("Mul", here, step_there))
+        decoded = b.node("Add", mean, b.node("Mul", here, size))
         y_hat = b.node("Where", mask, decoded, y_hat)
     mean = _means(b, "context.detail", features, y_hat)
-    here = symbols_at(mean, detail)
-    decoded = b.node("Add", mean, b.node("Mul", here, b.channels(step, *detail)))
+    size, factor = sizes(detail)
+    here = symbols_at(mean, detail, factor)
+    decoded = b.node("Add", mean, b.node("Mul", here, size))
     y_hat = b.node("Concat", y_hat, decoded, axis=1)
     return y_hat, b.node("Concat", symbols, here, axis=1)
 

@@ -105,6 +105,8 @@ def _hyper(shapes: _Shapes, config: ModelConfig) -> None:
     shapes.conv("mean_path.up2", width, 4 * width)
     shapes.conv("mean_path.mix2", width, width, 3)
     shapes.conditioned("mean_path.out", width, config.context_width)
+    if config.local_steps:
+        shapes.conv("local_steps.conv", config.context_width, LATENT_CHANNELS, bias=False)
 
 
 def _context(shapes: _Shapes, config: ModelConfig) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 from vrcodec.extras import require
 from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
-MS_SSIM_PARTS = 5
+MS_SSIM_PARTS = 10
 """Of --perceptual both, to one part of XYB. In equal parts MS-SSIM hardly gains, with 2 it stays
-behind: docs/experiments.md."""
+behind, and SSIMULACRA2 bears more than 5: docs/experiments.md."""
 TUNE_RANGE = (0.01, 100.0)
 """Loss coefficient of the dial between two distortions: the second's weight by the first's."""
 
@@ -73,24 +73,26 @@ class XYB:
 
 
 class Shared:
-    """The mean of several distortions in expectation: of a batch each takes every n-th picture.
+    """The mean of several distortions in expectation: every picture is drawn one of them.
 
-    So every picture costs the time of one. Where there are fewer pictures than distortions, every
-    picture has all of them.
+    So each takes the time of one.
+
+    Args:
+        parts: distortions, and how often each is drawn beside the others.
     """
 
-    def __init__(self, *parts: Distortion) -> None:
-        self.parts = parts
-        self.smallest_side = max(part.smallest_side for part in parts)
+    def __init__(self, *parts: tuple[Distortion, float]) -> None:
+        self.parts, weights = zip(*parts, strict=True)
+        self.weights = torch.tensor(weights, dtype=torch.float32)
+        self.smallest_side = max(part.smallest_side for part in self.parts)
 
     def __call__(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        step = len(self.parts)
-        if len(x) < step:
-            return torch.stack([part(x_hat, x) for part in self.parts]).mean(0)
+        drawn = torch.multinomial(self.weights, len(x), replacement=True).to(x.device)
         errors = x_hat.new_empty(len(x))
-        for turn, part in enumerate(self.parts):
-            mine = torch.arange(turn, len(x), step, device=x.device)
-            errors = errors.index_put((mine,), part(x_hat[mine], x[mine]))
+        for number, part in enumerate(self.parts):
+            (mine,) = torch.nonzero(drawn == number, as_tuple=True)
+            if len(mine):
+                errors = errors.index_put((mine,), part(x_hat[mine], x[mine]))
         return errors
 
 
@@ -119,7 +121,7 @@ class Mix:
 def perceptual(name: str) -> Distortion:
     """The distortion of one of options.PERCEPTUAL."""
     if name == "both":
-        return Shared(XYB(), *(MSSSIM() for _ in range(MS_SSIM_PARTS)))
+        return Shared((XYB(), 1), (MSSSIM(), MS_SSIM_PARTS))
     return distortion(name)
 
 
