@@ -57,8 +57,10 @@ def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
 
     z_rows, z_columns = -(-file.rows // 4), -(-file.columns // 4)
     bucket = min(file.conditioning[0] >> 12, 7)
-    z_numbers = np.repeat(bucket * z_channels + np.arange(z_channels), z_rows * z_columns)
-    z = decode_section(file.z, z_numbers, read_tables(tensors, "z"))
+    z_tables = read_tables(tensors, "z")
+    place = z_place(file.conditioning, len(z_tables) // z_channels)
+    z_numbers = np.repeat(place * z_channels + np.arange(z_channels), z_rows * z_columns)
+    z = decode_section(file.z, z_numbers, z_tables)
     z = z.reshape(z_channels, z_rows, z_columns)
 
     y_tables = read_tables(tensors, "y")
@@ -275,6 +277,15 @@ def decode_values(coder: RangeDecoder, numbers: list[int], tables: list[Table]) 
 
     require(all(abs(value) <= LARGEST_SYMBOL for value in values), "a symbol exceeds 16 bits")
     return values
+
+
+def z_place(conditioning: list[int], places: int) -> int:
+    """At which place on the dials, of so many that have tables of z, a picture is coded."""
+    if places == 8:
+        return min(conditioning[0] >> 12, 7)
+    require(places == (33 if len(conditioning) == 1 else 165), "wrong number of tables")
+    place = (conditioning[0] + 512) >> 10
+    return place if len(conditioning) == 1 else 5 * place + ((conditioning[1] + 4096) >> 13)
 
 
 def by_kind(indexes: Integers, core: int) -> Integers:

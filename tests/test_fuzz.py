@@ -244,7 +244,8 @@ def hostile_case(number: int, codec: Codec) -> bytes:
 
     channels = codec.weights.config.hyper
     z = values(channels, *header.hyper_size)
-    z_numbers = conditioning.bucket(8) * channels + np.indices(z.shape)[0].ravel()
+    z_tables = codec.weights.z_tables
+    z_numbers = z_tables.numbers(header.hyper_size, conditioning)
     at = slice(0, rows), slice(0, columns)
     indexes = codec.pipeline.networks.scale_indexes(z.astype(np.int16), conditioning, at)
     y_numbers = codec.weights.y_tables.numbers(indexes).ravel()
@@ -255,7 +256,7 @@ def hostile_case(number: int, codec: Codec) -> bytes:
     return pack(
         Stream(
             header,
-            symbols.encode(z.ravel(), z_numbers, codec.weights.z_tables),
+            symbols.encode(z.ravel(), z_numbers, z_tables.tables),
             (symbols.encode(y, y_numbers, codec.weights.y_tables.at(conditioning)),),
             crc.value,
         )

@@ -17,7 +17,6 @@ from vrcodec.codec.stages import ENTROPY_CODING, SCALE_PATH, stage
 from vrcodec.codec.tiling import Span, feature_slice
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.errors import CorruptError
-from vrcodec.model.latent_tables import BUCKETS
 from vrcodec.model.weights_file import Weights, check_named
 
 
@@ -51,7 +50,7 @@ class SymbolCoder:
 
     def estimate_bits(self, latents: Latents, conditioning: Conditioning) -> float:
         """Ideal code length of the latents under the tables, without any container."""
-        z_bits = self.weights.z_tables.bits(latents.z, self.z_numbers(latents.z, conditioning))
+        z_bits = float(self.weights.z_tables.bits(latents.z, conditioning).sum())
         tables, (_, rows, columns) = self.weights.y_tables, latents.y.shape
         part = Part.whole(rows, columns)
         symbols, numbers = tables.symbols(latents.y, latents.indexes, conditioning, part)
@@ -67,10 +66,10 @@ class SymbolCoder:
         check_named(header.weights_id, self.weights.id)
         if len(header.conditioning.values) != self.weights.config.coefficients:
             raise CorruptError(f"{len(header.conditioning.values)} conditioning values")
-        z = np.empty((self.weights.config.hyper, *header.hyper_size), dtype=np.int16)
-        numbers = self.z_numbers(z, header.conditioning)
+        hyper, shape = self.weights.z_tables, (self.weights.config.hyper, *header.hyper_size)
         with stage(ENTROPY_CODING):
-            z[...] = range_coder.decode(stream.z, numbers, self.weights.z_tables).reshape(z.shape)
+            numbers = hyper.numbers(header.hyper_size, header.conditioning)
+            z = range_coder.decode(stream.z, numbers, hyper.tables).astype(np.int16).reshape(shape)
         return z, self._sections(stream, z)
 
     def _sections(self, stream: Stream, z: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
@@ -86,12 +85,6 @@ class SymbolCoder:
             if bottom == rows and crc.value != stream.symbols_crc:
                 raise CorruptError("checksum of the decoded symbols does not match")
             yield levels
-
-    def z_numbers(self, z: NDArray[np.int16], conditioning: Conditioning) -> NDArray[np.int64]:
-        """Table of every element of z (hyper, h, w), flat: by channel and quality bucket."""
-        channels = len(z)
-        first = conditioning.bucket(BUCKETS) * channels
-        return first + np.repeat(np.arange(channels), z.shape[1] * z.shape[2])
 
     def indexes(
         self, z: NDArray[np.int16], conditioning: Conditioning, rows: Span, columns: int
@@ -139,11 +132,11 @@ class SectionWriter:
 
     def finish(self, extras: Mapping[Extra, bytes]) -> Stream:
         """The file, once all rows are there."""
-        z = self._z
+        z, hyper = self._z, self._coder.weights.z_tables
         with stage(ENTROPY_CODING):
             z_crc = SymbolsCrc()
             z_crc.update(z)
-            numbers = self._coder.z_numbers(z, self._header.conditioning)
-            z_body = range_coder.encode(z.ravel(), numbers, self._coder.weights.z_tables)
+            numbers = hyper.numbers(self._header.hyper_size, self._header.conditioning)
+            z_body = range_coder.encode(z.ravel(), numbers, hyper.tables)
         crc = self._y_crc.after(z_crc)
         return Stream(self._header, z_body, tuple(self._sections), crc, extras)

@@ -33,8 +33,7 @@ def bits_of_blocks(pipeline: Pipeline, data: bytes) -> NDArray[np.float64]:
     part = Part.whole(rows, columns)
     y = tables.at(at).each_bits(*tables.symbols(latents.y, latents.indexes, at, part))
     blocks: NDArray[np.float64] = y.reshape(latents.y.shape).sum(axis=0)
-    numbers = pipeline.coder.z_numbers(latents.z, at)
-    z = weights.z_tables.each_bits(latents.z, numbers).reshape(latents.z.shape).sum(axis=0)
+    z = weights.z_tables.bits(latents.z, at).sum(axis=0)
     rows, columns = blocks.shape
     spread = _enlarged(np.ones_like(z), GROUP)[:rows, :columns]
     for (i, j), bits in np.ndenumerate(z):

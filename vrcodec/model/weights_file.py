@@ -25,10 +25,11 @@ from vrcodec.bitstream.tables import TableSet
 from vrcodec.errors import ArgumentError, UnknownWeightsError, WeightsError
 from vrcodec.files import write_atomically
 from vrcodec.model.config import ModelConfig
+from vrcodec.model.hyper_tables import HyperTables
 from vrcodec.model.identity import ID_DIGITS as ID_DIGITS
 from vrcodec.model.identity import default_weights as default_weights
 from vrcodec.model.identity import id_of, naming, read_file
-from vrcodec.model.latent_tables import BUCKETS, LatentTables
+from vrcodec.model.latent_tables import LatentTables
 from vrcodec.model.tensors_file import DTYPES, check_finite, parse_tensors, shown
 from vrcodec.model.tensors_file import MAX_VALUE as MAX_VALUE
 
@@ -51,7 +52,7 @@ class Weights:
 
     config: ModelConfig
     tensors: Mapping[str, NDArray[Any]]
-    z_tables: TableSet
+    z_tables: HyperTables
     y_tables: LatentTables
     id: str
 
@@ -78,12 +79,9 @@ def load_weights(path: Path) -> Weights:
         config = ModelConfig.from_json(config_text)
         for name, tensor in tensors.items():
             _check_values(name, tensor)
-        z_tables, y_tables = _table_set(tensors, "z"), _table_set(tensors, "y")
-        if len(z_tables) != BUCKETS * config.hyper:
-            raise WeightsError("wrong number of probability tables")
-        latent_tables = LatentTables(y_tables, config)
-        name = content_id(config_text, tensors)
-        return Weights(config, tensors, z_tables, latent_tables, name)
+        z_tables = HyperTables(_table_set(tensors, "z"), config)
+        y_tables = LatentTables(_table_set(tensors, "y"), config)
+        return Weights(config, tensors, z_tables, y_tables, content_id(config_text, tensors))
 
 
 def save_weights(path: Path, config: ModelConfig, tensors: Mapping[str, NDArray[Any]]) -> str:

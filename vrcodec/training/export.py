@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vrcodec.bitstream.tables import TableSet, concatenate, quantise
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
 from vrcodec.model.fixed_point import FixedPointScalePath
+from vrcodec.model.hyper_tables import HyperTables, places_of
 from vrcodec.model.latent_tables import BUCKETS, LatentTables
 from vrcodec.model.loading import exported, model_tensors
 from vrcodec.model.network import CompressionModel
@@ -23,8 +24,11 @@ from vrcodec.training import trellis_tables
 from vrcodec.training.data import CropSampler
 from vrcodec.training.trellis_tables import PRIOR_COUNT, REACH, places
 
-HYPER_PRIOR_COUNT = 20.0
-MAX_HYPER_SYMBOLS = 400
+HYPER_REACH = 7.0
+"""Half-width of a table of z, in standard deviations."""
+MAX_HYPER_SPREAD = 200
+MOST_HYPER = 30_000
+"""What z is expected to be at most: all of a table is within 16 bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +38,14 @@ class Finished:
     Attributes:
         network: rounded to its stored precision.
         fixed: the scale path in integers.
-        z_tables: probabilities of z, by quality bucket and channel.
+        z_tables: probabilities of z, by place on the dials and channel.
         y_tables: probabilities of y, by quality bucket, kind of channel and scale index.
         tensors: everything that a weights file holds.
     """
 
     network: CompressionModel
     fixed: FixedPointScalePath
-    z_tables: TableSet
+    z_tables: HyperTables
     y_tables: LatentTables
     tensors: dict[str, NDArray[Any]]
 
@@ -69,7 +73,8 @@ def finish(
     """
     network = exported(model.cpu(), make)
     fixed = FixedPointScalePath.from_float(model.scale_path)
-    z_tables, y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
+    y_tables = count_tables(network, fixed, sampler, pictures, size, quality)
+    z_tables = hyper_tables(network)
     if model.config.trellis:
         y_tables = trellis_tables.with_trellis(
             y_tables, network, fixed, sampler, pictures, size, quality
@@ -77,8 +82,8 @@ def finish(
     tensors = model_tensors(model)
     tensors |= fixed.tensors()
     tensors |= table_tensors("z", z_tables) | table_tensors("y", y_tables)
-    latent_tables = LatentTables(y_tables, model.config)
-    return Finished(network, fixed, z_tables, latent_tables, tensors)
+    known = HyperTables(z_tables, model.config), LatentTables(y_tables, model.config)
+    return Finished(network, fixed, *known, tensors)
 
 
 def export(
@@ -100,34 +105,45 @@ def count_tables(
     pictures: int,
     size: int,
     quality: float | None = None,
-) -> tuple[TableSet, TableSet]:
-    """Frequency tables of z (by quality bucket and channel) and of y (see `LatentTables`)."""
+) -> TableSet:
+    """Frequency tables of y without a trellis (see `LatentTables`)."""
     limits = [_reach(level) for level in range(SCALE_LEVELS)]
     kinds = slice(None, model.config.core), slice(model.config.core, None)
     y_counts = [[[np.zeros(2 * n + 2) for n in limits] for _ in kinds] for _ in range(BUCKETS)]
-    z_seen: list[list[NDArray[np.int32]]] = [[] for _ in range(BUCKETS)]
     for conditioning in places(model.config.dials, pictures, quality):
         x = sampler.batch(1, size).cpu()
         z, y = (part[0] for part in model.quantise(x, model.condition(conditioning)))
         indexes = fixed.indexes(z, conditioning)[:, : y.shape[1], : y.shape[2]]
         bucket = conditioning.bucket(BUCKETS)
-        z_seen[bucket].append(z.flatten(1).numpy())
         for kind, counts in zip(kinds, y_counts[bucket], strict=True):
             _count(y[kind].numpy().ravel(), indexes[kind].numpy().ravel(), limits, counts)
     y_tables = [
         _latent_table([of_kinds[kind][level] for of_kinds in y_counts], bucket, level)
         for bucket, kind, level in np.ndindex(BUCKETS, len(kinds), SCALE_LEVELS)
     ]
-    z_low, z_tables = [], []
-    for bucket, seen in enumerate(z_seen):
-        prior_mean, prior_scale = _hyper_prior(model, (bucket + 0.5) / BUCKETS)
-        values = np.concatenate(seen, axis=1) if seen else np.zeros((len(prior_mean), 0), int)
-        for channel, mean, scale in zip(values, prior_mean, prior_scale, strict=True):
-            low, table = _hyper_table(channel, float(mean), float(scale))
-            z_low.append(low)
-            z_tables.append(table)
     y_low = [-limit for limit in limits] * (BUCKETS * len(kinds))
-    return concatenate(z_low, z_tables), concatenate(y_low, y_tables)
+    return concatenate(y_low, y_tables)
+
+
+def hyper_tables(model: CompressionModel) -> TableSet:
+    """Tables of z (see `HyperTables`): its learned density.
+
+    Counted near every place they would be no better (docs/experiments.md).
+    """
+    places = places_of(model.config)
+    others = [dial.default for dial in model.config.dials][len(places) :]
+    low, tables = [], []
+    for index in np.ndindex(*places):
+        at = [number / (count - 1) for number, count in zip(index, places, strict=True)]
+        vector = torch.tensor([[*at, *others]])
+        means = model.hyper_prior.mean(vector)[0].tolist()
+        deviations = model.hyper_prior.log_scale(vector)[0].exp().tolist()
+        for mean, deviation in zip(means, deviations, strict=True):
+            middle = round(max(-MOST_HYPER, min(mean, MOST_HYPER)))
+            spread = min(math.ceil(HYPER_REACH * deviation) + 1, MAX_HYPER_SPREAD)
+            low.append(middle - spread)
+            tables.append(quantise(_logistic(middle - spread, middle + spread, deviation, mean)))
+    return concatenate(low, tables)
 
 
 def _latent_table(
@@ -173,26 +189,3 @@ def _logistic(low: int, high: int, sigma: float, mean: float = 0.0) -> NDArray[n
     cumulative = 0.5 * (1 + np.tanh(edges / 2))
     inside = np.diff(cumulative)
     return np.append(inside, max(1 - inside.sum(), 0.0))
-
-
-def _hyper_prior(
-    model: CompressionModel, quality: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    vector = torch.tensor([model.config.dials.at(quality).positions])
-    mean = model.hyper_prior.mean(vector)[0]
-    return mean.numpy(), model.hyper_prior.log_scale(vector)[0].exp().numpy()
-
-
-def _hyper_table(values: NDArray[Any], mean: float, sigma: float) -> tuple[int, NDArray[np.int32]]:
-    spread = min(math.ceil(4 * sigma) + 1, MAX_HYPER_SYMBOLS // 4)
-    low, high = round(mean) - spread, round(mean) + spread
-    if len(values):
-        middle = round(float(np.median(values)))
-        half = MAX_HYPER_SYMBOLS // 2
-        low = max(min(low, int(values.min())), middle - half)
-        high = min(max(high, int(values.max())), middle + half)
-    high = max(high, low + 1)
-    inside = values[(values >= low) & (values <= high)] - low
-    counts = np.bincount(inside, minlength=high - low + 2).astype(np.float64)
-    counts[-1] += len(values) - len(inside)
-    return low, quantise(counts + HYPER_PRIOR_COUNT * _logistic(low, high, sigma, mean))

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vrcodec.conditional.dials import QUALITY
-from vrcodec.model.latent_tables import BUCKETS
 from vrcodec.training.data import find_pictures, load_rgb
 from vrcodec.training.export import Finished
 from vrcodec.training.trellis_tables import TrellisEncoder
@@ -86,9 +85,7 @@ def _point(finished: Finished, pixels: NDArray[np.uint8], quality: float) -> tup
         indexes = finished.fixed.indexes(z[0], conditioning)[:, : y.shape[2], : y.shape[3]]
         symbols, of = y[0].numpy(), tables.numbers(indexes.numpy())
     at, size = (slice(y.shape[2]), slice(y.shape[3])), model.config.level_step_at(conditioning)
-    first = conditioning.bucket(BUCKETS) * z.shape[1]
-    numbers = np.arange(first, first + z.shape[1])[:, None, None]
-    bits = finished.z_tables.bits(z[0].numpy(), np.broadcast_to(numbers, z[0].shape))
+    bits = float(finished.z_tables.bits(z[0].numpy(), conditioning).sum())
     bits += tables.at(conditioning).bits(symbols, of)
     decoded = model.reconstruct(z, y, condition, at, size)[..., :height, :width]
     error = ((decoded.clamp(0, 1) * 255).round() / 255 - x).square().mean().item()
