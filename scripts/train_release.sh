@@ -35,7 +35,8 @@ cat >"$shape" <<'JSON'
 {"lambda_ranges": [[0.0006, 0.5]], "width8": 128, "width16": 256, "analysis_blocks": [2, 2],
  "synthesis_blocks": [2, 3], "core": 192, "hyper": 64, "hyper_width": 96, "context_width": 128,
  "context_blocks": 0, "context_passes": 4, "film_width": 64, "dead_zone": [0.15, 0.4],
- "learned_linear": false, "local_steps": true, "trellis_step": 0.75, "trellis_level": 15, "trellis_reach": 8192}
+ "learned_linear": false, "local_steps": true, "trellis_step": 0.75, "trellis_level": 15,
+ "trellis_reach": 8192}
 JSON
 
 if [[ ! -f $run-first/weights.safetensors ]]; then
