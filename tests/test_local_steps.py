@@ -28,6 +28,7 @@ from vrcodec.training.growing import grown
 
 WEIGHT = "model.local_steps.conv.weight"
 ENGINES = ("onnx", "torch")
+PLACE = slice(0, 4), slice(0, 8)
 MakeWeights = Callable[[str, float], Path]
 
 
@@ -53,6 +54,15 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def photo(pictures: Path) -> Image.Image:
     with Image.open(pictures / "macaw.png") as file:
         return file.convert("RGB").crop((0, 0, 150, 100))
+
+
+def analysed(
+    codec: Codec, photo: Image.Image, at: Conditioning
+) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """y and z of the part of a photo that is at PLACE."""
+    networks = codec.pipeline.networks
+    y = networks.analysis(np.asarray(photo.crop((0, 0, 128, 64)))[None], at)
+    return y, networks.hyper(y, at)
 
 
 def factors(path: Path, z: NDArray[np.int16], at: Conditioning) -> NDArray[np.float32]:
@@ -91,9 +101,8 @@ def test_errors_are_half_a_local_step_at_most(
     path = made("tiny_weights", 0.3)
     codec = Codec(path, "cpu", threads=1, runtime=engine)
     at, networks = codec.dials.at(0.6), codec.pipeline.networks
-    y = networks.analysis(np.asarray(photo.crop((0, 0, 128, 64)))[None], at)
-    z, place = networks.hyper(y, at), (slice(0, 4), slice(0, 8))
-    errors = np.abs(networks.round_trip(y, z, at, place, False)[1] - y)[0]
+    y, z = analysed(codec, photo, at)
+    errors = np.abs(networks.round_trip(y, z, at, PLACE, False)[1] - y)[0]
     step = FoldedCondition.of(at, checked(codec.weights.tensors, codec.weights.config)).step
     half = step[:, None, None] / 2
     assert (errors <= 1.0001 * half * factors(path, z[0], at) + 1e-5).all()
@@ -132,11 +141,10 @@ def test_latents_as_decoded_are_their_own_nearest(
     """So refinement can hand on latents, and an ordinary encoder finds its symbols again."""
     codec = Codec(made(kind, 0.3), "cpu", threads=1, runtime=engine)
     at, networks = codec.dials.at(0.6), codec.pipeline.networks
-    y = networks.analysis(np.asarray(photo.crop((0, 0, 128, 64)))[None], at)
-    z, place = networks.hyper(y, at), (slice(0, 4), slice(0, 8))
-    indexes = networks.scale_indexes(z[0], at, place)[None]
-    symbols, y_hat = networks.round_trip(y, z, at, place, False, indexes)
-    again = networks.quantise(y_hat, z, at, place, False, indexes, nearest=True)
+    y, z = analysed(codec, photo, at)
+    indexes = networks.scale_indexes(z[0], at, PLACE)[None]
+    symbols, y_hat = networks.round_trip(y, z, at, PLACE, False, indexes)
+    again = networks.quantise(y_hat, z, at, PLACE, False, indexes, nearest=True)
     np.testing.assert_array_equal(again, symbols)
 
 

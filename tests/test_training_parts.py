@@ -38,7 +38,7 @@ from vrcodec.training.data import Augmentation, CropSampler, PictureStore
 from vrcodec.training.fast import FastGradients
 from vrcodec.training.growing import grown
 from vrcodec.training.loop import train
-from vrcodec.training.losses import TUNE_RANGE
+from vrcodec.training.losses import TUNE_RANGE, Shared
 from vrcodec.training.objective import Batch
 from vrcodec.training.optimizers import orthogonal, orthogonal_each, shares
 from vrcodec.training.options import TrainingOptions
@@ -559,3 +559,22 @@ def test_the_scale_path_settles_on_symbols_as_they_are_coded(
     assert [p.requires_grad for p in model.parameters()] == [
         p.requires_grad for p in tiny.parameters()
     ]
+
+
+def test_shared_distortions_are_drawn_as_often_as_they_weigh() -> None:
+    class Constant:
+        def __init__(self, value: float, side: int) -> None:
+            self.value, self.smallest_side = value, side
+
+        def __call__(self, x_hat: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            return self.value + (x_hat - x).mean(dim=(1, 2, 3))
+
+    torch.manual_seed(0)
+    shared = Shared((Constant(100, 64), 1), (Constant(200, 192), 10))
+    assert shared.smallest_side == 192
+    x = torch.zeros(4000, 3, 1, 1)
+    x_hat = (torch.arange(4000.0) / 1e4)[:, None, None, None].expand_as(x)
+    errors = shared(x_hat, x) - x_hat[:, 0, 0, 0]  # every picture's own
+    first = errors.round() == 100
+    assert (first | (errors.round() == 200)).all()
+    assert 1 / 13 < first.float().mean() < 1 / 9

@@ -194,14 +194,13 @@ def refine(
     """
     price, steps_at = search.price, condition.step
     steps = min(STEPS[search.effort], MOST_PERCEPTUAL if search.share else STEPS[-1])
-    with torch.no_grad():
-        features = model.features(part.z, condition, part.at)
-        sizes = model.steps(features, condition)
     # The second derivative of price x error, were the synthesis its DCT alone.
     deviation = model.basis.deviation16[:, None, None]
     curvature = 2 * price * (255 / PIXEL_GAIN * steps_at * deviation).square()
     quantiser = made(curvature)
-    sizes = sizes * quantiser.level_step
+    with torch.no_grad():
+        features = model.features(part.z, condition, part.at)
+        sizes = model.steps(features, condition) * quantiser.level_step
     targets, best, lowest = part.y, part.y, float("inf")
     for number in range(steps + 1):
         decide = quantiser.decide(targets, first=number == 0)

@@ -18,7 +18,7 @@ from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
 MS_SSIM_PARTS = 10
 """Of --perceptual both, to one part of XYB. In equal parts MS-SSIM hardly gains, with 2 it stays
-behind, and SSIMULACRA2 bears more than 5: docs/experiments.md."""
+behind (docs/experiments.md); how many SSIMULACRA2 bears, no finished weights have shown yet."""
 TUNE_RANGE = (0.01, 100.0)
 """Loss coefficient of the dial between two distortions: the second's weight by the first's."""
 
