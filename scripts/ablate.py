@@ -53,6 +53,7 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from vrcodec.errors import ending_in_a_line
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.network import CompressionModel
@@ -263,7 +264,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        train_and_measure(json.loads(sys.argv[2]))
-    else:
-        main()
+    with ending_in_a_line():
+        if sys.argv[1:2] == ["--one"]:
+            train_and_measure(json.loads(sys.argv[2]))
+        else:
+            main()

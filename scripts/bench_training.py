@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from vrcodec.errors import ending_in_a_line
 from vrcodec.model.config import ModelConfig
 from vrcodec.training.checkpoints import TrainingState, new_state
 from vrcodec.training.data import PictureStore
@@ -122,4 +123,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vrcodec.beta_vae.network import SIDE, BetaVae
 from vrcodec.beta_vae.objective import BETA, DIALS, REDUCED, BetaVaeLoss, measured
+from vrcodec.errors import ending_in_a_line
 from vrcodec.training import checkpoints
 from vrcodec.training.checkpoints import CHECKPOINT
 from vrcodec.training.data import CropSampler, PictureStore
@@ -172,4 +173,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import VrcodecError, ending_in_a_line
 from vrcodec.evaluation.complexity import complexity_table
 from vrcodec.evaluation.compressai_baselines import ARCHITECTURES, measure_baselines
 
@@ -41,4 +41,5 @@ def main(architectures: tuple[str, ...], quality: int, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

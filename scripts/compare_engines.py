@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from vrcodec import Codec
+from vrcodec.errors import ending_in_a_line
 
 RUNTIMES = ("torch", "onnx")
 PRODUCT = 2048, 768, 768
@@ -130,4 +131,5 @@ def shown(runs: list[tuple[float, float, float]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from vrcodec import Codec
+from vrcodec.errors import ending_in_a_line
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.evaluation.rate_distortion import DIAL
 from vrcodec.extras import require
@@ -116,4 +117,5 @@ def _table(curves: dict[int, list[Point]], qualities: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

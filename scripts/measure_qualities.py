@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vrcodec.codec.presets import PRESETS, Look, read_qualities, table_of
+from vrcodec.errors import ending_in_a_line
 from vrcodec.evaluation.codecs.own import OwnCodec
 from vrcodec.evaluation.rate_distortion import mean_curve, measure, read_rgb
 from vrcodec.extras import require
@@ -119,4 +120,5 @@ def replace(path: Path, table: str, marks: tuple[str, str] = MARKS) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

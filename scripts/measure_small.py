@@ -17,6 +17,7 @@ from PIL import Image
 
 from vrcodec import Codec
 from vrcodec.bitstream.grid import REDUCTIONS
+from vrcodec.errors import ending_in_a_line
 from vrcodec.evaluation.rate_distortion import read_rgb
 from vrcodec.pictures.metrics import psnr
 from vrcodec.training.data import find_pictures
@@ -70,4 +71,5 @@ def distances(
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from vrcodec.codec.settings import EncodeSettings
 from vrcodec.conditional.dials import TUNE
+from vrcodec.errors import ending_in_a_line
 from vrcodec.evaluation.bjontegaard import bd_rate
 from vrcodec.evaluation.codecs import Coder, find
 from vrcodec.evaluation.codecs.own import OwnCodec
@@ -91,4 +92,5 @@ def table(curves: dict[float, dict[str, Any]], anchor: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

@@ -31,6 +31,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vrcodec.errors import ending_in_a_line
 from vrcodec.pictures import read_pixels
 from vrcodec.stylize.config import CONTENT, StyleConfig
 from vrcodec.stylize.features import EfficientNetLite
@@ -244,4 +245,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

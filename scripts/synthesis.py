@@ -19,7 +19,7 @@ import click
 import torch
 from click.core import ParameterSource
 
-from vrcodec.errors import VrcodecError
+from vrcodec.errors import ending_in_a_line
 from vrcodec.model.weights_file import load_weights
 from vrcodec.training.checkpoints import Checkpoint
 from vrcodec.training.data import PictureStore
@@ -60,10 +60,7 @@ def main(
 ) -> None:
     """Leave in RUN the weights of WEIGHTS with a synthesis tuned on pictures in TRAIN."""
     context = click.get_current_context()
-    try:
-        known = load_weights(weights)
-    except VrcodecError as error:
-        raise click.ClickException(str(error)) from error
+    known = load_weights(weights)
     given: dict[str, Any]
     if resume:  # what is not named stays as it is
         default = ParameterSource.DEFAULT
@@ -76,14 +73,13 @@ def main(
     ) -> SynthesisTuning:
         keep_freed_memory()
         store = PictureStore(train, chosen.patch, torch.device("cpu"))
+        click.echo(store.summary(), err=True)
         return SynthesisTuning(known, store, chosen, found)
 
-    try:
-        if not run_task(begin, output, given, TrainingOptions, resume=resume, visible=True):
-            sys.exit(130)  # interrupted, as `vrcodec train` says it
-    except VrcodecError as error:
-        raise click.ClickException(str(error)) from error
+    if not run_task(begin, output, given, TrainingOptions, resume=resume, visible=True):
+        sys.exit(130)  # interrupted, as `vrcodec train` says it
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

@@ -15,6 +15,7 @@ import click
 import torch
 
 from vrcodec.conditional.dials import ONE
+from vrcodec.errors import WeightsError, ending_in_a_line
 from vrcodec.model.latent_tables import BUCKETS, PER_QUANTISER
 from vrcodec.model.loading import build
 from vrcodec.model.weights_file import load_weights, save_weights, table_tensors
@@ -46,10 +47,16 @@ def main(
 ) -> None:
     """Write OUTPUT: the networks of WEIGHTS with a trellis, tables counted on pictures in TRAIN."""
     plain = load_weights(weights)
-    config = dataclasses.replace(
-        plain.config, trellis_step=step, trellis_level=level, trellis_reach=round(reach * ONE)
-    )
+    if plain.y_tables.common:
+        raise WeightsError(f"{weights}: tables as those of the first weights cannot have a trellis")
+    try:
+        config = dataclasses.replace(
+            plain.config, trellis_step=step, trellis_level=level, trellis_reach=round(reach * ONE)
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     store = PictureStore(train, size, torch.device("cpu"))
+    click.echo(store.summary(), err=True)
     sampler = CropSampler(store, EXPORTED, seed=0)
 
     network, fixed = build(dataclasses.replace(plain, config=config))
@@ -60,4 +67,5 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    with ending_in_a_line():
+        main()

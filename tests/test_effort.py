@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import RunVrcodec
 from PIL import Image
 
@@ -16,6 +17,7 @@ from vrcodec.codec import refinement
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.search import coded_error, error_price, perceptual_share
 from vrcodec.codec.settings import EncodeSettings, Measure, Target
+from vrcodec.model.linear_basis import is_colour
 from vrcodec.pictures import CodedPicture, to_coded
 from vrcodec.pictures.metrics import squared_error
 
@@ -58,6 +60,22 @@ def test_odd_pictures_never_cost_more(codec: Codec, picture: Image.Image, qualit
     coded = to_coded(picture)
     assert cost(codec, coded, quality, 3) <= 1.002 * cost(codec, coded, quality, 0)
     assert codec.decode(codec.encode(picture, quality, effort=3)).mode == picture.mode
+
+
+def test_nothing_is_spent_on_the_colour_of_grey_pictures(
+    codec: Codec, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be thrown away, and the means of what follows it would be others."""
+    seen, bits = [], refinement.PlainSymbols.bits
+
+    def watched(self: refinement.PlainSymbols, symbols: torch.Tensor) -> torch.Tensor:
+        seen.append(symbols[:, is_colour()])
+        return bits(self, symbols)
+
+    monkeypatch.setattr(refinement.PlainSymbols, "bits", watched)
+    codec.encode(Image.open(pictures / "macaw.png").convert("L"), 1.0, effort=2)
+    assert len(seen) == 1 + refinement.STEPS[2]
+    assert not any(symbols.any() for symbols in seen)
 
 
 @pytest.mark.slow

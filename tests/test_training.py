@@ -358,8 +358,9 @@ def test_more_blocks_change_nothing_until_they_are_trained(
     )
     torch.testing.assert_close(after.x_hat, before.x_hat)
     torch.testing.assert_close(after.y_bits, before.y_bits)
-    with pytest.raises(VrcodecError, match="more blocks or dials"):
-        grown(fresh.model, dataclasses.replace(TINY, core=16))
+    for change in ({"core": 16}, {"context_passes": 2}, {"analysis_blocks": (2, 0)}):
+        with pytest.raises(VrcodecError, match=f"{next(iter(change))} .* cannot become"):
+            grown(fresh.model, dataclasses.replace(TINY, **change))  # type: ignore[arg-type]
 
 
 def test_final_phase_sees_the_integers_of_the_scale_path(

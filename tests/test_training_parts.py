@@ -35,6 +35,7 @@ from vrcodec.model.weights_file import load_weights
 from vrcodec.model.xyb import xyb_error
 from vrcodec.training import checkpoints
 from vrcodec.training.data import Augmentation, CropSampler, PictureStore
+from vrcodec.training.distributed import World
 from vrcodec.training.fast import FastGradients
 from vrcodec.training.growing import grown
 from vrcodec.training.loop import train
@@ -121,6 +122,50 @@ def test_rows_are_written_by_time_too(tmp_path: Path) -> None:
     train(checkpoints.new_state(task, options, CPU), task, options, tmp_path)
     with (tmp_path / "log.csv").open() as log:
         assert len(list(csv.DictReader(log))) == 40
+
+
+def test_a_finished_run_that_goes_on_is_before_its_last_phase_again(tmp_path: Path) -> None:
+    options = TrainingOptions(
+        max_steps=10, batch=16, patch=64, final_patch=128, decay=0.3, log_steps=1
+    )
+    state = checkpoints.new_state(Scaling(), options, CPU)
+    assert train(state, Scaling(), options, tmp_path)
+    assert state.patches == 8 * 16 + 2 * 4
+    trunk = (tmp_path / "trunk.pt").read_bytes()
+
+    longer = dataclasses.replace(options, max_steps=40)
+    task = Scaling()
+    again = checkpoints.restore(checkpoints.read(tmp_path / "checkpoint.pt"), task, longer, CPU)
+    assert again.annealing
+    assert train(again, task, longer, tmp_path)
+    assert task.phases == [True, False, True]
+    assert again.patches == 29 * 16 + 11 * 4 - 2 * (16 - 4)
+    assert (tmp_path / "trunk.pt").read_bytes() != trunk
+    assert checkpoints.read(tmp_path / "trunk.pt").step == 29
+
+
+def test_processes_agree_on_the_type_they_compute_in() -> None:
+    """What they measured may differ, what they send each other must not."""
+
+    class Two(World):
+        def gathered(self, own: Tensor) -> list[Tensor]:
+            return [own, torch.ones_like(own)]  # the other one found bfloat16 faster
+
+    assert Two(size=2).dtype("float32") is World().dtype("bfloat16") is torch.bfloat16
+    assert World().dtype("float32") is torch.float32
+
+
+def test_a_log_has_no_rows_of_steps_that_were_taken_back(tmp_path: Path) -> None:
+    """Steps since the last checkpoint of a run that was killed, and runs that left none."""
+    options = TrainingOptions(max_steps=12, batch=1, log_steps=2, log_every=1e6, decay=0)
+    for step, kept in ((0, []), (7, ["2", "4", "6"])):
+        state = checkpoints.new_state(Scaling(), options, CPU)
+        state.step = step
+        train(state, Scaling(), options, tmp_path)
+        text = (tmp_path / "log.csv").read_text()
+        rows = list(csv.DictReader(text.splitlines()))
+        assert [row["step"] for row in rows] == [*kept, *map(str, range(len(kept) * 2 + 2, 13, 2))]
+        (tmp_path / "log.csv").write_text(text[:-5])  # the disk was full
 
 
 @pytest.mark.slow
@@ -385,11 +430,11 @@ def test_a_new_dial_changes_nothing_until_it_is_trained(tiny: CompressionModel) 
     (out.bpp.sum() + out.x_hat.square().sum()).backward()
     for weight in (wide.conditioning.hidden.weight.grad.T, wide.log_step.values.grad):
         assert weight is not None and weight[1].abs().sum() > 0
-    other = dataclasses.replace(
-        tiny.config, dials=Dials((Dial("quality", 0.001, 0.5), Dial("tune", *TUNE_RANGE)))
-    )
-    with pytest.raises(VrcodecError, match="other dials"):
-        grown(tiny, other)
+    lowest = Dial("quality", 0.001, 0.5), Dial("tune", *TUNE_RANGE)
+    renamed = wide.config.dials.dials[0], Dial("ms-ssim-weight", *TUNE_RANGE)
+    for start, dials in ((tiny, lowest), (wide, renamed)):
+        with pytest.raises(VrcodecError, match=r"has other dials: quality .* to .*, not quality"):
+            grown(start, dataclasses.replace(start.config, dials=Dials(dials)))
 
 
 def test_fast_gradients_are_those_of_torch(tiny: CompressionModel) -> None:

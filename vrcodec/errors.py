@@ -112,6 +112,19 @@ def _os_error_text(error: OSError) -> str:
     return text[:1].lower() + text[1:]
 
 
+@contextlib.contextmanager
+def ending_in_a_line() -> Iterator[None]:
+    """For small programs: end with exit code 1 and a line on stderr, not with a traceback.
+
+    Raises:
+        SystemExit: instead of a VrcodecError, or of an OSError.
+    """
+    try:
+        yield
+    except (VrcodecError, OSError) as error:
+        raise SystemExit(f"Error: {one_line(error)}") from error
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out, however Python or torch said so."""
     if isinstance(error, OSError):

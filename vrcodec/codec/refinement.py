@@ -68,6 +68,7 @@ class Refined:
         numbers: (1, 768, h, w) int64, the table of every symbol.
         free: (h, w), where latents may change.
         zone: (1, 768, h, w), by how much an encoder draws symbols towards zero; None: by nothing.
+        coded: (768, 1, 1), which channels may be anything but zero; None: all.
     """
 
     pixels: Tensor
@@ -77,6 +78,7 @@ class Refined:
     numbers: Tensor
     free: Tensor
     zone: Tensor | None = None
+    coded: Tensor | None = None
 
 
 class SymbolCosts:
@@ -126,7 +128,10 @@ class PlainSymbols:
         part = self.part
 
         def decided(_: int, mean: Tensor, channels: slice, size: Tensor) -> Tensor:
-            exact = (targets[:, channels] - mean) / size
+            symbols = chosen((targets[:, channels] - mean) / size, channels)
+            return symbols if part.coded is None else symbols * part.coded[channels]
+
+        def chosen(exact: Tensor, channels: slice) -> Tensor:
             nearest = torch.round(exact)
             if first:
                 return torch.where(part.free, drawn(exact, part.zone, channels).round(), nearest)

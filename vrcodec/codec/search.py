@@ -81,7 +81,7 @@ def error_price(pipeline: Pipeline, picture: CodedPicture, at: Conditioning) -> 
 
     The error is the one that the dials stand for (`perceptual_share`).
     """
-    bare = dataclasses.replace(picture, grey=False, extras={})
+    bare = dataclasses.replace(picture, extras={})
     share = perceptual_share(pipeline.dials, at)
 
     def measure(near: Conditioning) -> tuple[float, float]:

@@ -221,6 +221,7 @@ class TorchNetworks:
                     self._tensor(tables.numbers(indexes))[None].long(),
                     self._tensor(window.free),
                     self.model.dead_zone(condition, self._log_sigma(indexes[None])),
+                    ~self.model.basis.is_colour[:, None, None] if window.grey else None,
                 )
 
                 def made(curvature: Tensor) -> Quantiser:

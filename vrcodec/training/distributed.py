@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from vrcodec.errors import VrcodecError
+from vrcodec.model.precision import fastest_dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,11 @@ class World:
     def largest(self, *values: float) -> list[float]:
         """The largest of every process's values: how all of them come to one decision."""
         return torch.stack(self._gathered(values)).amax(0).tolist()
+
+    def dtype(self, precision: str) -> torch.dtype:
+        """`fastest_dtype` for all: bfloat16 where any process found that faster."""
+        (low,) = self.largest(fastest_dtype(self.device, precision) is not torch.float32)
+        return torch.bfloat16 if low else torch.float32
 
     def mean(self, *values: float) -> list[float]:
         """The means over the processes."""

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from vrcodec.errors import VrcodecError, reason
-from vrcodec.model.precision import fastest_dtype
 from vrcodec.training import checkpoints
 from vrcodec.training.checkpoints import CHECKPOINT, Checkpoint
 from vrcodec.training.distributed import World
@@ -63,7 +62,7 @@ def run_task(
     options, lines = choose(found, given, kind)
     world = World.join(device or torch.device("cpu"))
     objective = begin(found, options)
-    dtype = fastest_dtype(world.device, options.precision)
+    dtype = world.dtype(options.precision)
     if found:
         state = checkpoints.restore(found, objective, options, world.device, dtype)
         lines.append(f"going on at step {state.step}, after {state.seconds:.0f} seconds")

@@ -1,9 +1,11 @@
-"""Larger models that begin as a smaller one: further blocks, and dials that it did not have."""
+"""Larger models that begin as a smaller one: further blocks, dials, local steps."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +15,11 @@ from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.network import CompressionModel
 
+LARGER = ("analysis_blocks", "synthesis_blocks", "context_blocks", "learned_linear", "local_steps")
+"""Values of a configuration that may grow."""
+FREE = ("dead_zone", "trellis_step", "trellis_level", "trellis_reach")
+"""Those that an encoder and the coder go by, and no network."""
+
 
 def grown(
     trained: CompressionModel,
@@ -21,17 +28,17 @@ def grown(
 ) -> CompressionModel:
     """A model of another shape that computes what `trained` does, ready to be trained on.
 
-    It may have more residual blocks, which begin by adding nothing, and further dials, which turn
-    nothing at first: their columns of the conditioning network and their tables are zero.
+    It may have more residual blocks, which begin by adding nothing, further dials, which turn
+    nothing at first (their columns of the conditioning network and their tables are zero), and
+    local steps, which begin by being equal. What an encoder or the coder alone goes by may differ.
 
     Raises:
         VrcodecError: the other shape differs in more than that, or is smaller.
     """
     if config is None or config == trained.config:
         return trained.requires_grad_(True)
-    old, new = trained.config.lambda_ranges, config.lambda_ranges
-    if new[: len(old)] != old:
-        raise VrcodecError("the model to begin with has other dials, or ranges of them")
+    _check_growth(trained.config, config)
+    old, new = len(trained.config.dials), len(config.dials)
     torch.manual_seed(0)
     model = make(config)
     for module in model.modules():
@@ -39,13 +46,25 @@ def grown(
         if silence:
             silence()
     known = trained.state_dict()
-    for name, value in _widened(model, known, len(old), len(new)).items():
-        known[name] = value
-    own = model.state_dict()
-    if any(name not in own or own[name].shape != value.shape for name, value in known.items()):
-        raise VrcodecError("a model can be grown to one with more blocks or dials only")
+    known.update(_widened(model, known, old, new))
     model.load_state_dict(known, strict=False)
     return model
+
+
+def _check_growth(old: ModelConfig, new: ModelConfig) -> None:
+    """Raises VrcodecError, which names the first value that cannot become another."""
+    ranges = [[(dial.name, dial.low, dial.high) for dial in c.dials] for c in (old, new)]
+    if ranges[1][: len(ranges[0])] != ranges[0]:
+        was, asked = (", ".join(f"{n} {low:g} to {high:g}" for n, low, high in r) for r in ranges)
+        raise VrcodecError(f"the model to begin with has other dials: {was}, not {asked}")
+    for field in dataclasses.fields(ModelConfig):
+        name, before, after = field.name, getattr(old, field.name), getattr(new, field.name)
+        grows = name in LARGER and np.all(np.greater_equal(after, before))
+        if name != "dials" and before != after and not grows and name not in FREE:
+            raise VrcodecError(
+                f"{name} of the model to begin with is {before}, it cannot become {after}: "
+                "models grow by more blocks, dials or local_steps"
+            )
 
 
 def _widened(

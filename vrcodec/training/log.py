@@ -31,6 +31,8 @@ class Log:
         figures: names of the objective's figures, between the loss and the learning rate.
         visible: show them on stderr, too: a bar in a terminal, a line a minute elsewhere.
         tensorboard: write TensorBoard's events beside the rows.
+        step: where the run goes on; what the log has of later steps, which were taken back with
+            the checkpoint, is cut off.
 
     Raises:
         VrcodecError: the log cannot be opened.
@@ -42,13 +44,16 @@ class Log:
         figures: tuple[str, ...],
         visible: bool = False,
         tensorboard: bool = False,
+        step: int = 0,
     ) -> None:
         self.columns = ("step", "patches", "seconds", "loss", *figures, "lr", "grad_norm")
         self.path = folder / LOG if folder else None
         self.visible = visible and folder is not None
         self.terminal = self.visible and sys.stderr.isatty()
-        self._file = _append(self.path) if self.path else None
-        self._events = event_writer()(folder / TENSORBOARD) if folder and tensorboard else None
+        self._file = _append(self.path, step) if self.path else None
+        self._events = (
+            event_writer()(folder / TENSORBOARD, step) if folder and tensorboard else None
+        )
         self._bar = tqdm(unit="step", disable=not self.terminal)
         self._said = self._complained = 0.0
 
@@ -113,20 +118,35 @@ class Log:
             self._complained = 1.0
 
 
-def event_writer() -> Callable[[Path], Any]:
-    """TensorBoard's writer. Raises VrcodecError if the package is not there."""
+def event_writer() -> Callable[[Path, int], Any]:
+    """TensorBoard's writer for a folder, from a step on. Raises VrcodecError if it is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise VrcodecError("logging for TensorBoard needs the package tensorboard") from None
-    return lambda folder: SummaryWriter(str(folder))
+    return lambda folder, step: SummaryWriter(str(folder), purge_step=step)
 
 
-def _append(path: Path) -> io.FileIO:
-    """A file to be gone on with, unbuffered; not through a link."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+def _append(path: Path, step: int) -> io.FileIO:
+    """A log to be gone on with behind its rows up to a step, unbuffered; not through a link."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     with naming(str(path)):
-        return io.FileIO(os.open(path, flags, 0o666), "a")
+        file = io.FileIO(os.open(path, flags, 0o666), "a+")
+        file.seek(0)
+        file.truncate(_kept(file.readall(), step))
+        return file
+
+
+def _kept(log: bytes, step: int) -> int:
+    """How many bytes of a log to keep: its first line, and whole rows up to a step."""
+    header, *rows = log.splitlines(keepends=True) or [b""]
+    kept = 0 if step == 0 else len(header)
+    for row in rows if kept else []:
+        number = row.partition(b",")[0]
+        if not (row.endswith(b"\n") and number.isdigit() and int(number) <= step):
+            break
+        kept += len(row)
+    return kept
 
 
 def _text(name: str, value: float) -> str:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from vrcodec.errors import VrcodecError
-from vrcodec.model.precision import fastest_dtype
 from vrcodec.training import checkpoints
 from vrcodec.training.checkpoints import CHECKPOINT, TRUNK, TrainingState
 from vrcodec.training.distributed import World
@@ -84,7 +83,8 @@ def train(
     device = next(state.model.parameters()).device
     world = world or World(device=device)
     folder = run if world.first else None
-    with Log(folder, objective.figures, visible, options.tensorboard) as log, _stopping() as stop:
+    log = Log(folder, objective.figures, visible, options.tensorboard, state.step)
+    with log, _stopping() as stop:
         loop = _Loop(state, objective, options, world, log)
         loop.budget = budget or Budget(options.max_time, options.max_steps)
         loop.started = (time.monotonic() if started is None else started) - state.seconds
@@ -116,13 +116,13 @@ class _Loop(Generic[Model]):
     ) -> None:
         self.state, self.objective, self.options = state, objective, options
         self.world, self.log = world, log
-        if world.size > 1:
+        # The generator of a CPU is in checkpoints; those of other devices are not.
+        if world.size > 1 or world.device.type != "cpu":
             torch.manual_seed(hash((options.seed, state.step, world.rank)))
         state.model.train()
         objective.anneal(state.model, state.annealing)
-        fast = fastest_dtype(world.device, options.precision)
-        (low,) = world.largest(fast is not torch.float32)  # one type for all
-        self.autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=bool(low))
+        low = world.dtype(options.precision) is not torch.float32
+        self.autocast = torch.autocast(world.device.type, torch.bfloat16, enabled=low)
         self.forward: Callable[..., object] = world.wrap(state.model)
         if isinstance(state.optimizer, MuonAdamW):
             state.optimizer.spread(world)
@@ -160,10 +160,12 @@ class _Loop(Generic[Model]):
 
     def _schedule(self) -> None:
         state, options = self.state, self.options
-        if not state.annealing and options.decay > 0 and self.used > 1 - options.decay:
-            self._save(TRUNK)
-            state.annealing = True
-            self.objective.anneal(state.model, True)
+        falling = options.decay > 0 and self.used > 1 - options.decay
+        if falling != state.annealing:  # a run that goes on may be before its last phase again
+            if falling:
+                self._save(TRUNK)
+            state.annealing = falling
+            self.objective.anneal(state.model, falling)
         factor = learning_rate(self.used, state.step, options.warmup_steps, options.decay)
         self.rate = options.lr * factor
         for group in state.optimizer.param_groups:

@@ -21,7 +21,6 @@ from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.loading import build
 from vrcodec.model.network import CompressionModel
-from vrcodec.model.precision import fastest_dtype
 from vrcodec.model.weights_file import load_weights
 from vrcodec.training import checkpoints
 from vrcodec.training.checkpoints import TRUNK, Checkpoint, TrainingState, write_output
@@ -155,7 +154,7 @@ class _Run:
         )
         self.say(store.summary())
         objective = RateDistortion(config, store, options, initial, make, self._val_pictures())
-        dtype = fastest_dtype(device, options.precision)
+        dtype = self.world.dtype(options.precision)
         self.say(
             f"{device}, {torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}"
         )
