@@ -261,7 +261,10 @@ def test_wrong_models_are_said(
         ({"dials": [0.5]}, "dials are a mapping of names to positions"),
         ({"dials": {1: 0.5}}, "dials are a mapping of names to positions"),
         ({"dials": {"quality": None}}, "quality is a number from 0 to 1, not None"),
-        ({"effort": "3"}, "effort 3 is not one of 0 to 9"),
+        ({"effort": "3"}, "effort '3' is not one of 0 to 9"),
+        ({"effort": 3.0}, "effort 3.0 is not one of 0 to 9"),
+        ({"effort": True}, "effort True is not one of 0 to 9"),
+        ({"quality": 0.1, "dials": {"quality": 0.9}}, "a quality is given twice: 0.1 and 0.9"),
         ({"effort": 2.5}, "effort 2.5 is not one of 0 to 9"),
         ({"quality": 1.01}, r"quality 1.01 is not in \[0, 1\]"),
         ({"quality": True}, "quality is a number"),
@@ -276,6 +279,49 @@ def test_wrong_settings_are_said(keywords: dict[str, Any], text: str, tiny_weigh
         vrcodec.encode(PICTURE, **keywords, weights=tiny_weights)
     with pytest.raises(ValueError, match=text):
         Codec(tiny_weights, "cpu").encode(PICTURE, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "text"),
+    [
+        ("sizes", 300, "a target is of size, bpp, psnr, ms-ssim, ssimulacra2, not 'sizes'"),
+        (["size"], 300, "a target is of size"),
+        ("size", "300", "a target's value is a number, not '300'"),
+        (Measure.PSNR, None, "a target's value is a number"),
+        (Measure.PSNR, True, "a target's value is a number"),
+        (Measure.PSNR, float("nan"), "a target of nan cannot be reached"),
+    ],
+)
+def test_wrong_targets_are_said(measure: Any, value: Any, text: str) -> None:
+    with pytest.raises(vrcodec.VrcodecError, match=text):
+        Target(measure, value)
+    assert Target("size", 300) == Target(Measure.SIZE, 300)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "text"),
+    [
+        ({"tile": 0}, "tile is a multiple of 4 from 4 on, not 0"),
+        ({"tile": -4}, "tile is a multiple of 4"),
+        ({"tile": "8"}, "tile is a multiple of 4"),
+        ({"batch_pixels": -1}, "batch_pixels is a number from 0 on"),
+        ({"batch_pixels": 1e6}, "batch_pixels is a number from 0 on"),
+    ],
+)
+def test_wrong_pieces_are_said(keywords: dict[str, Any], text: str, tiny_weights: Path) -> None:
+    with pytest.raises(vrcodec.ArgumentError, match=text):
+        Codec(tiny_weights, "cpu", **keywords)
+
+
+def test_other_wrong_arguments_are_said(coded: bytes, tiny_weights: Path) -> None:
+    for reduce in (2.0, True, "2", 3):
+        with pytest.raises(vrcodec.ArgumentError, match="reduce is one of 1, 2, 4 and 8"):
+            vrcodec.decode(coded, reduce, weights=tiny_weights)  # type: ignore[arg-type]
+    with pytest.raises(vrcodec.ArgumentError, match=r"preset .* is not one of"):
+        vrcodec.encode(PICTURE, preset=["web"], weights=tiny_weights)  # type: ignore[arg-type]
+    for call in (vrcodec.decode, vrcodec.encode):
+        with pytest.raises(vrcodec.VrcodecError, match="null"):
+            call("a\0b.vrc", weights=tiny_weights)
 
 
 def test_settings_and_keywords_contradict(tiny_weights: Path) -> None:

@@ -234,16 +234,19 @@ def test_changes_are_done_again_and_foreign_files_stay(
     assert qualities == {round(0.8 * 32768) / 32768}
 
 
+@pytest.mark.parametrize("options", [[], ["--preserve"]])
 def test_results_of_another_folder_are_not_replaced(
-    folder: Path, tmp_path: Path, vrcodec: RunVrcodec
+    options: list[str], folder: Path, tmp_path: Path, vrcodec: RunVrcodec
 ) -> None:
+    """Though results with `--preserve` have the times of their sources."""
     out, other = tmp_path / "out", tmp_path / "other"
     other.mkdir()
     picture(5).save(other / "one.png")
     picture(6).save(other / "new.png")
-    vrcodec("encode", folder, "-o", out, "--jobs", "1")
+    os.utime(folder / "one.png", (1e9, 1e9))
+    vrcodec("encode", folder, "-o", out, "--jobs", "1", *options)
     first = tree(out)
-    result = vrcodec("encode", other, "-o", out, "--jobs", "1")
+    result = vrcodec("encode", other, "-o", out, "--jobs", "1", *options)
     assert result.returncode == 1
     error = f"Error: {out}/one.vrc: exists (use --overwrite to replace it)\n"
     assert result.stderr.decode() == error
@@ -251,6 +254,39 @@ def test_results_of_another_folder_are_not_replaced(
     result = vrcodec("encode", other, "-o", out, "--jobs", "1", "--overwrite")
     assert result.stdout.startswith(b"1 done, 1 finished before")
     assert tree(out)["one.vrc"] != first["one.vrc"]
+
+
+def test_left_out_is_no_excuse_for_an_outdated_result(tmp_path: Path, vrcodec: RunVrcodec) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    picture(1, 120, 90).save(source / "a.ppm")
+    run = "encode", source, "-o", out, "--jobs", "1", "--skip-larger"
+    assert vrcodec(*run).stdout.startswith(b"1 done")
+    first = tree(out)
+    Image.new("L", (1, 1)).save(source / "a.ppm")
+    result = vrcodec(*run)
+    assert result.returncode == 1 and tree(out) == first
+    assert f"{out}/a.vrc: is outdated, and what should replace it" in result.stderr.decode()
+    (out / "a.vrc").unlink()
+    assert vrcodec(*run).stdout.startswith(b"0 done, 1 left out")
+    assert tree(out) == {}
+
+    result = vrcodec("encode", source / "a.ppm", "-o", "-", "--skip-larger")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.decode() == f"Error: {source}/a.ppm: the result is larger\n"
+
+
+def test_files_that_patterns_leave_out_are_told(tmp_path: Path, vrcodec: RunVrcodec) -> None:
+    for name in ("a.png", "b.png"):
+        picture(1).save(tmp_path / name)
+    names = tmp_path / "a.png", tmp_path / "b.png"
+    out = f"{tmp_path}/out/"
+    result = vrcodec("encode", *names, "--include", "*.jpg", "-o", out)
+    said = b"nothing to do; left out by pattern: 2\n"
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", said)
+    result = vrcodec("encode", *names, "--exclude", "*a.png", "-v", "-o", out)
+    assert f"{names[0]}: left out by pattern\n" in result.stderr.decode()
+    assert result.returncode == 0 and set(tree(Path(out))) == {"b.vrc"}
 
 
 def test_broken_pictures_do_not_stop_the_rest(

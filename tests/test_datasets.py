@@ -19,6 +19,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import vrcodec
+from vrcodec.batch import storage
 from vrcodec.datasets import VrcFolder, to_tensor, webdataset_decoder
 from vrcodec.evaluation.torchvision_shim import ensure_torchvision_operators
 
@@ -103,6 +104,13 @@ def test_patterns_choose_files(folder: Path, tiny_weights: Path) -> None:
 def test_a_url_is_a_folder(folder: Path, tiny_weights: Path) -> None:
     there = VrcFolder(folder.as_uri(), weights=tiny_weights)
     assert len(there) == 4 and there[0].shape == (3, 56, 72)
+
+
+def test_a_url_may_end_in_a_slash(folder: Path, tiny_weights: Path) -> None:
+    storage.write("memory://set/a.vrc", (folder / NAMES[0]).read_bytes(), replace=True)
+    dataset = VrcFolder("memory://set/", weights=tiny_weights)
+    assert dataset.names == ["memory://set/a.vrc"]
+    assert dataset[0].shape[0] == 3
 
 
 def test_what_is_wrong_is_said(folder: Path, tiny_weights: Path, tmp_path: Path) -> None:

@@ -125,6 +125,19 @@ def test_quality_of_jpeg_and_stripping(coded: Path, tmp_path: Path, vrcodec: Run
     assert "dpi" not in Image.open(tmp_path / "bare.jpg").info
 
 
+def test_a_folder_for_results_may_have_any_name(
+    coded: Path, tmp_path: Path, vrcodec: RunVrcodec
+) -> None:
+    """What ends the name of a file chooses its format, and of a folder nothing."""
+    for name in ("restored.2024", "photos.jpg"):
+        result = vrcodec(
+            "decode", coded, "-o", tmp_path / name, "--include", "*.vrc", "--jobs", "1"
+        )
+        assert result.returncode == 0, result.stderr
+        formats = formats_of(tmp_path / name).values()
+        assert formats and all(format.startswith("PNG") for format in formats)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

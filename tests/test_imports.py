@@ -16,12 +16,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vrcodec"
 SCRIPTS = ROOT / "scripts"
 
-GROUND = {f"vrcodec.{name}" for name in ("errors", "text", "places", "files", "extras", "watching")}
+GROUND = {
+    *("vrcodec.errors", "vrcodec.arguments", "vrcodec.text", "vrcodec.places", "vrcodec.files"),
+    *("vrcodec.extras", "vrcodec.watching"),
+}
 BELOW_CODEC = {"vrcodec.conditional", "vrcodec.bitstream", "vrcodec.pictures", "vrcodec.model"}
 BELOW_EVALUATION = BELOW_CODEC | {"vrcodec.codec", "vrcodec.batch"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "vrcodec.errors": set(),
+    "vrcodec.arguments": {"vrcodec.errors"},
     "vrcodec.text": set(),
     "vrcodec.places": {"vrcodec.errors", "vrcodec.text"},
     "vrcodec.files": {"vrcodec.errors", "vrcodec.text", "vrcodec.places"},

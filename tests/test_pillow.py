@@ -17,11 +17,21 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import GOLDEN, golden_files, linux_only
-from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFile, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageCms,
+    ImageDraw,
+    ImageFile,
+    ImageOps,
+    UnidentifiedImageError,
+)
 
 import vrcodec
 from vrcodec import pillow
+from vrcodec.bitstream.extras import Extra
 from vrcodec.conditional.dials import Dial, Dials
+from vrcodec.pictures import to_coded
 
 PHOTO = GOLDEN / "golden-v2-photo-0.5.vrc"
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -452,6 +462,48 @@ def test_metadata_is_kept_replaced_or_left_out(tmp_path: Path, photo: Image.Imag
         assert image.info["icc_profile"] == SRGB  # the source is as before
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("load", [False, True])
+def test_what_a_caller_has_done_to_metadata_holds(
+    format: str, load: bool, photo: Image.Image
+) -> None:
+    """Turned in place, a picture is not turned again; what was taken out does not come back."""
+    block, stream = exif(Artist="Somebody", Orientation=6, Software="Secret"), io.BytesIO()
+    photo.save(stream, format, exif=block)
+
+    def opened() -> Image.Image:
+        image = Image.open(io.BytesIO(stream.getvalue()))
+        if load:
+            image.load()
+        return image
+
+    kept = to_coded(opened())
+    assert kept.pixels.shape[:2] == photo.size
+    assert b"Somebody" in kept.extras[Extra.EXIF] and b"Secret" in kept.extras[Extra.EXIF]
+    turned = opened()
+    ImageOps.exif_transpose(turned, in_place=True)
+    np.testing.assert_array_equal(to_coded(turned).pixels, kept.pixels)
+    changed = opened()
+    if format == "TIFF":
+        del changed.tag_v2[ExifTags.Base.Software]  # type: ignore[attr-defined]
+    else:
+        less = changed.getexif()
+        del less[ExifTags.Base.Software]
+        changed.info["exif"] = less.tobytes()
+    assert b"Secret" not in b"".join(to_coded(changed).extras.values())
+
+
+def test_alpha_put_where_the_file_has_none_is_kept(photo: Image.Image) -> None:
+    stream = io.BytesIO()
+    photo.convert("RGBA").save(stream, "TGA")
+    data = bytearray(stream.getvalue())
+    data[17] &= 0xF0  # the file says that its fourth samples mean nothing
+    image = Image.open(io.BytesIO(data))
+    assert Extra.ALPHA not in to_coded(image).extras
+    image.putalpha(128)
+    assert set(to_coded(image).alpha.ravel()) == {128}  # type: ignore[union-attr]
+
+
 def test_losses_are_warnings_at_the_line_that_saves(photo: Image.Image) -> None:
     with pytest.warns(UserWarning, match="CMYK converted to RGB") as caught:
         photo.convert("CMYK").save(io.BytesIO(), "VRC")
@@ -471,6 +523,13 @@ def test_losses_are_warnings_at_the_line_that_saves(photo: Image.Image) -> None:
         ({"effort": 11}, "effort 11 is not one of 0 to 9"),
         ({"dials": {"warmth": 1}}, "no dial warmth"),
         ({"threads": 0}, "threads are a number"),
+        ({"dials": [1]}, "dials are a mapping"),
+        ({"dpi": 72}, "dpi is two numbers above zero, across and down, not 72"),
+        ({"dpi": (72, 0)}, "dpi is two numbers above zero"),
+        ({"icc_profile": object()}, "icc_profile is the bytes of a profile"),
+        ({"exif": {274: 1}}, "exif is bytes or an Image.Exif"),
+        ({"xmp": 5}, "xmp is bytes"),
+        ({"max_pixels": "many"}, "max_pixels is a number"),
         ({"save_all": True, "append_images": [Image.new("L", (9, 9))]}, "holds one picture"),
         ({"append_images": [Image.new("L", (9, 9))]}, "holds one picture"),
     ],
@@ -486,6 +545,8 @@ def test_wrong_arguments_are_a_valueerror_and_leave_no_file(
 def test_what_cannot_be_saved_is_an_oserror(photo: Image.Image, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="cannot save as VRC: 131073x1 is too large"):
         Image.new("L", (131073, 1)).save(tmp_path / "a.vrc")
+    with pytest.raises(OSError, match="exceed the limit of 10"):
+        photo.save(tmp_path / "a.vrc", max_pixels=10)
     with pytest.raises(OSError, match="no such file"):
         photo.save(tmp_path / "a.vrc", weights=tmp_path / "none")
     with pytest.raises(OSError, match="quality 0 gives"):

@@ -16,6 +16,7 @@ import pytest
 from conftest import RunVrcodec
 from PIL import Image
 
+from vrcodec.bitstream.extras import profiles
 from vrcodec.codec.codec import Codec
 from vrcodec.codec.settings import Encoded, EncodeSettings, Measure, Target
 from vrcodec.codec.stages import ANALYSIS, listening
@@ -130,6 +131,18 @@ def test_search_says_when_nothing_fits() -> None:
 
 
 # Pictures
+
+
+def test_metadata_count_as_they_are_stored(codec: Codec, pictures: Path) -> None:
+    """A packet of 50 kB may take one, and a profile that everybody has one byte."""
+    image = Image.open(pictures / "macaw.png").convert("RGB")
+    rule = b'<rdf:li xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">step</rdf:li>'
+    image.info["xmp"] = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>" + 600 * rule + b"</x:xmpmeta>"
+    image.info["icc_profile"] = profiles()[0]
+    for quality in (0.3, 0.8):
+        limit = round(1.01 * len(codec.encode(image, quality)))
+        data = codec.encode(image, target=Target(Measure.SIZE, limit))
+        assert 0.97 * limit <= len(data) <= limit
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ class VrcFolder(Dataset[Any]):
         runtime: str = "auto",
         max_pixels: int | None = None,
     ) -> None:
-        name = os.fspath(folder)
+        name = storage.plain(os.fspath(folder))
         found = list_folder(name, name, CODED, "", include, exclude)
         if found.failures:
             raise VrcodecError(found.failures[0])

@@ -106,7 +106,11 @@ def reason(error: BaseException) -> str:
 
 def _os_error_text(error: OSError) -> str:
     """What went wrong with a file, in a few words without its name."""
-    if error.errno == errno.ENOENT:
+    missing = error.errno is None and isinstance(error, FileNotFoundError)
+    cause = error.__cause__
+    if missing and isinstance(cause, OSError):  # a store that does not answer, as its driver has it
+        return _os_error_text(cause)
+    if missing or error.errno == errno.ENOENT:
         return "no such file or folder"
     text = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return text[:1].lower() + text[1:]

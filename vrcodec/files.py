@@ -45,8 +45,15 @@ def read_bytes(path: Path, begins: bytes = b"", most: int | None = None) -> byte
         NotVrcError: it begins otherwise.
         VrcodecError: `PATH: what`, where it cannot be read, or is too long.
     """
-    with naming(str(path)), path.open("rb") as file:
+    with naming(str(path)), _opened(path) as file:
         return read_stream(file, begins, most)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except ValueError as error:  # a zero byte in it
+        raise VrcodecError(str(error)) from error
 
 
 def read_stream(file: BinaryIO, begins: bytes = b"", most: int | None = None) -> bytes:

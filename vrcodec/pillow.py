@@ -15,11 +15,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from vrcodec.arguments import is_real
 from vrcodec.bitstream.container import MAGIC, MAX_HEIGHT, MAX_WIDTH, Extra, unpack
 from vrcodec.bitstream.grid import REDUCTIONS
 from vrcodec.codec.settings import EncodeSettings
 from vrcodec.codec.shared import shared_codec
-from vrcodec.errors import FormatError, NotVrcError, VrcodecError
+from vrcodec.errors import ArgumentError, FormatError, NotVrcError, VrcodecError
 from vrcodec.pictures.results import reduced_size
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ RUNTIME = "auto"
 _MODEL = ("weights", "device", "threads", "runtime", "precision")
 _SETTINGS = ("target", "best_effort", "effort", "strip")
 _METADATA = {"icc_profile": Extra.ICC, "exif": Extra.EXIF, "xmp": Extra.XMP, "dpi": Extra.DPI}
+_METADATA_KINDS = {
+    "icc_profile": "the bytes of a profile",
+    "exif": "bytes or an Image.Exif",
+    "xmp": "bytes",
+    "dpi": "two numbers above zero, across and down",
+}
 _LARGEST = MAX_WIDTH * MAX_HEIGHT
 """Pillow has a limit of its own."""
 
@@ -122,7 +129,7 @@ def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes, stacklevel: 
     }
     with _as_oserror("cannot save as VRC"):
         model |= _of(options, _MODEL)
-        codec = shared_codec(**model, max_pixels=_LARGEST)
+        codec = shared_codec(**model, max_pixels=options.get("max_pixels", _LARGEST))
         quality = chosen_quality(options.get("quality"), options.get("preset"), model["weights"])
         dials = _dials(options, codec.dials.names[1:])
         settings = EncodeSettings.of(quality, dials, **_of(options, _SETTINGS))
@@ -151,12 +158,18 @@ def _dials(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """What `save` was told as `dials`, and by the name of each dial as a keyword."""
     by_name = {name: options.get(name.replace("-", "_")) for name in names}
     chosen = {name: position for name, position in by_name.items() if position is not None}
-    return {**options.get("dials", {}), **chosen}
+    given = options.get("dials", {})
+    if not isinstance(given, Mapping):
+        raise ArgumentError(f"dials are a mapping of names to positions, not {given!r:.60}")
+    return {**given, **chosen}
 
 
 def _with_metadata(image: Image.Image) -> Image.Image:
     """The picture with the metadata that `save` was given, where that is not to leave some out."""
     given = {key: image.encoderinfo[key] for key in _METADATA if image.encoderinfo.get(key)}
+    for key, value in given.items():
+        if not _is_metadata(key, value):
+            raise ArgumentError(f"{key} is {_METADATA_KINDS[key]}, not {value!r:.60}")
     if not given:
         return image
     from vrcodec.pictures.reading import load
@@ -164,6 +177,14 @@ def _with_metadata(image: Image.Image) -> Image.Image:
     result = load(image).copy()
     result.info.update(given)
     return result
+
+
+def _is_metadata(key: str, value: object) -> bool:
+    """Whether this is what Pillow has under such a key."""
+    if key == "dpi":
+        sides = value if isinstance(value, tuple | list) else ()
+        return len(sides) == 2 and all(is_real(side) and side > 0 for side in sides)
+    return isinstance(value, bytes) or (key == "exif" and isinstance(value, Image.Exif))
 
 
 @contextlib.contextmanager

@@ -251,7 +251,7 @@ def changed_since(name: str, other: str) -> bool:
     True also where a store knows no times.
     """
     try:
-        return _changed(name) >= _written(other)
+        return _touched(name) >= _touched(other)
     except NotImplementedError:
         return True
 
@@ -318,14 +318,14 @@ def _walk_url(
             raise FileNotFoundError(2, "no such folder")
         paths = system.find(root)
     root = root.rstrip("/") + "/"
-    out = leave_out.removeprefix(folder + "/") if leave_out != folder else None
+    out = leave_out[len(folder) + 1 :] if leave_out.startswith(f"{folder}/") else None
     places: dict[str, list[str]] = {}
     for path in paths:
         below, _, name = path.removeprefix(root).rpartition("/")
         if not path.startswith(root) or not _leads_below(path[len(root) :]):
             line = f"{masked(path)}: leads out of the folder it is listed in"
             refused.append((path.removeprefix(root), line))
-        elif not f"{below}/".startswith(f"{out}/"):
+        elif out is None or not f"{below}/".startswith(f"{out}/"):
             places.setdefault(below or ".", []).append(name)
     for below in sorted(places):
         yield below, sorted(places[below])
@@ -337,18 +337,15 @@ def _leads_below(path: str) -> bool:
     return not any(part in {"", ".", ".."} or _NOT_IN_NAMES.search(part) for part in parts)
 
 
-def _changed(name: str) -> float:
-    if is_url(name):
-        return _written(name)
-    with _named(name):
-        found = os.stat(name)
-        return max(found.st_mtime, found.st_ctime)
+def _touched(name: str) -> float:
+    """When a file was last written to, renamed or given other facts.
 
-
-def _written(name: str) -> float:
+    Its time of writing alone may have been set to any other, by `--preserve` for one.
+    """
     with _named(name):
         if not is_url(name):
-            return os.stat(name).st_mtime
+            found = os.stat(name)
+            return max(found.st_mtime, found.st_ctime)
         system, path = _locate(name)
         seconds: float = system.modified(path).timestamp()
         return seconds

@@ -60,7 +60,8 @@ def fit_total(
             do = functools.partial(worker.measure, job=job.at_quality(quality, effort), run=run)
             size = 0
             for row in engine.work_through(some, do):
-                size += row.bytes or 0
+                if row.status in {"done", "finished"}:  # others are not written
+                    size += row.bytes or 0
                 measured()
             return size
 

@@ -158,6 +158,7 @@ class _Begun:
     source: bytes | Path
     prepared: Prepared
     replace: bool
+    outdated: bool
     seconds: float
 
 
@@ -195,7 +196,8 @@ def _begin(task: Task, job: Job, run: RunSettings) -> _Begun | Row:
         prepared = job.prepare(source, storage.shown(task.source), run, run.marked)
     except Exception as error:
         return failed(task, error)
-    return _Begun(task, source, prepared, replace, time.perf_counter() - start)
+    outdated = found is State.CHANGED
+    return _Begun(task, source, prepared, replace, outdated, time.perf_counter() - start)
 
 
 def _finish(together: Sequence[_Begun], job: Job, run: RunSettings, write: bool) -> dict[Task, Row]:
@@ -230,6 +232,7 @@ def _deliver(
         facts = _row_facts(job, begun.source, result)
         if run.skip_larger and job.shrinks and facts["bytes"] > facts["source_bytes"]:
             status = "left out"
+            _check_left_out(begun)
         if write and status == "done":
             like = storage.facts(task.source) if run.preserve else None
             storage.write(task.target, result, begun.replace, like, run.out)
@@ -239,6 +242,18 @@ def _deliver(
         return failed(task, error)
     seconds = round(begun.seconds + share + time.perf_counter() - start, 3)
     return _row(task, status, **facts, seconds=seconds, notes=notes)
+
+
+def _check_left_out(begun: _Begun) -> None:
+    """Raises VrcodecError where nothing must not stand for a result: an older one would, or all
+    that somebody reads from a pipe."""
+    if begun.task.target == storage.STDIO:
+        raise VrcodecError(f"{storage.shown(begun.task.source)}: the result is larger")
+    if begun.outdated:
+        raise VrcodecError(
+            f"{storage.shown(begun.task.target)}: is outdated, and what should replace it would be "
+            "larger than its source (remove it)"
+        )
 
 
 def _look(task: Task, job: Job, run: RunSettings) -> tuple[State, dict[str, Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 import functools
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from vrcodec.errors import CorruptError, UnsupportedVersionError
@@ -63,6 +64,11 @@ def shrink(tag: Extra, body: bytes) -> tuple[Coding, bytes]:
         if len(deflated) + (len(body).bit_length() + 6) // 7 < len(body):  # with its size
             return Coding.DEFLATE, deflated
     return Coding.PLAIN, body
+
+
+def stored_bytes(extras: Mapping[Extra, bytes]) -> int:
+    """Bytes of a file that sections take, their list not counted."""
+    return sum(len(shrink(tag, body)[1]) for tag, body in extras.items())
 
 
 def expand(tag: Extra, coding: Coding, stored: bytes, size: int) -> bytes:

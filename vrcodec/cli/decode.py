@@ -71,7 +71,7 @@ def decode(
     from vrcodec.batch.settings import DecodeSettings
 
     names, out = _split(inputs, output)
-    format_name = format_name or _format_of(out)
+    format_name = format_name or _format_of(names, out)
     if jpeg_quality is not None and format_name not in {"jpeg", SAME}:
         raise click.UsageError(f"--jpeg-quality is for JPEG, and the result is {format_name}")
     if fit is not None and scale is not None:
@@ -120,9 +120,9 @@ def _suffix_of(settings: DecodeSettings) -> SuffixOf:
     return same if settings.format == SAME else always(WRITTEN[settings.format].written[0])
 
 
-def _format_of(output: str | None) -> str:
-    """The format that the name of the output asks for."""
-    if output is None or inputs.names_folder(output):
+def _format_of(names: list[str], output: str | None) -> str:
+    """The format that the name of the output asks for, if it is that of a file."""
+    if output is None or inputs.names_folder(output) or inputs.is_folder(names):
         return FALLBACK
     suffix = os.path.splitext(output)[1].lower()
     if not suffix:

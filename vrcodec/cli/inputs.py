@@ -123,6 +123,11 @@ def plan(
     return Plan(found, out=below, remarks=remarks)
 
 
+def is_folder(names: list[str]) -> bool:
+    """Whether what is to be worked on is a folder. Raises VrcodecError."""
+    return len(names) == 1 and storage.is_folder(storage.plain(names[0]))
+
+
 def names_folder(output: str) -> bool:
     """Whether the -o option names a folder: one that exists, or one to be made."""
     return output.endswith("/") or os.path.isdir(output)

@@ -60,6 +60,10 @@ class Teller:
                 output.complain(text, kind)
             if not self.options.quiet:
                 common.say(self._summary(), err=self.options.as_json)
+        elif not self.options.quiet:
+            skipped = say_skipped(self.plan.listing, self.options.verbose)
+            if not (self.plan.listing.tasks or self.failures):
+                common.say_line(f"nothing to do{skipped}", err=True)
         if self.failures or not saved:
             raise click.exceptions.Exit(1)
 

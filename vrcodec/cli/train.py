@@ -94,7 +94,8 @@ def given_options(
     "--config",
     metavar="JSON",
     type=Path,
-    help="Shape of the model, a JSON file; with --init it may have more blocks and dials, and local_steps.",
+    help="Shape of the model, a JSON file; with --init it may have more blocks and dials, and "
+    "local_steps.",
 )
 @click.option(
     "--val",

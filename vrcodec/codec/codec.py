@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,9 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vrcodec import pictures
+from vrcodec.arguments import whole_number
 from vrcodec.bitstream import container
 from vrcodec.bitstream.container import MAX_HEIGHT, MAX_WIDTH
-from vrcodec.bitstream.grid import BLOCK, Grid
+from vrcodec.bitstream.grid import BLOCK, GROUP, Grid
 from vrcodec.codec import tiling
 from vrcodec.codec.networks import Networks
 from vrcodec.codec.pipeline import Pipeline
@@ -74,7 +74,10 @@ class Codec:
         networks: Networks | None = None,
     ) -> None:
         check_arguments(device, threads, runtime, precision)
-        self.max_pixels = _checked_limit(max_pixels)
+        tile = whole_number("tile", tile, GROUP, multiple=GROUP)
+        if batch_pixels is not None:
+            batch_pixels = whole_number("batch_pixels", batch_pixels, 0)
+        self.max_pixels = whole_number("max_pixels", max_pixels, 1)
         self.weights = load_weights(chosen_weights(weights))
         if networks is None:
             networks = make_networks(self.weights, runtime, device, precision, threads)
@@ -118,7 +121,7 @@ class Codec:
     def limited(self, max_pixels: int) -> Codec:
         """The same model with another limit. Raises ArgumentError."""
         other = copy.copy(self)
-        vars(other)["max_pixels"] = _checked_limit(max_pixels)
+        vars(other)["max_pixels"] = whole_number("max_pixels", max_pixels, 1)
         return other
 
     def batch_size(self, width: int, height: int, settings: EncodeSettings | None = None) -> int:
@@ -267,12 +270,6 @@ def check_arguments(device: object, threads: object, runtime: object, precision:
             raise ArgumentError(f"{name} is the name of one, not {value!r}")
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise ArgumentError(f"threads are a number from 1 on, not {threads!r}")
-
-
-def _checked_limit(max_pixels: object) -> int:
-    if isinstance(max_pixels, bool) or not isinstance(max_pixels, Integral) or max_pixels < 1:
-        raise ArgumentError(f"max_pixels is a number from 1 on, not {max_pixels!r}")
-    return int(max_pixels)
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:

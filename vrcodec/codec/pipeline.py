@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vrcodec.arguments import is_whole
 from vrcodec.bitstream.container import Header, Stream, pack
 from vrcodec.bitstream.grid import BLOCK, REDUCTIONS
 from vrcodec.codec import tiling
@@ -94,7 +95,7 @@ class Pipeline:
             UnknownWeightsError, CorruptError.
             ArgumentError: there is no such reduction.
         """
-        if reduce not in REDUCTIONS:
+        if not is_whole(reduce) or reduce not in REDUCTIONS:
             raise ArgumentError(f"reduce is one of 1, 2, 4 and 8, not {reduce!r}")
         header = streams[0].header
         facts = header.conditioning, header.width, header.height, reduce

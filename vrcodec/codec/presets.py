@@ -139,7 +139,7 @@ def chosen_quality(
         return quality
     if quality is not None:
         raise ArgumentError("a quality and a preset exclude each other")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ArgumentError(f"preset {preset!r} is not one of {', '.join(PRESETS)}")
     return preset_quality(preset, Path(weights) if weights is not None else None)
 

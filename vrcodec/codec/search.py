@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.container import unpack
+from vrcodec.bitstream.extras import stored_bytes
 from vrcodec.codec import targets
 from vrcodec.codec.networks import Search
 from vrcodec.codec.pipeline import Pipeline
@@ -60,7 +61,7 @@ def _encode_from(
         return Encoded(refined(start) if settings.effort else plain(start), start)
     height, width = picture.pixels.shape[:2]
     return targets.encode_to_goal(
-        targets.Goal.of(target, width * height, sum(map(len, picture.extras.values()))),
+        targets.Goal.of(target, width * height, stored_bytes(picture.extras)),
         start,
         plain,
         lambda data: targets.achieved(target.measure, data, picture.pixels, shown),

@@ -13,8 +13,8 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from numbers import Real
 
+from vrcodec.arguments import is_real, is_whole, real_number
 from vrcodec.conditional.dials import QUALITY, TUNE, Conditioning, Dials
 from vrcodec.errors import ArgumentError, TargetError
 
@@ -54,14 +54,25 @@ class Target:
     """What a file has to keep to.
 
     Attributes:
-        measure: of the size, never exceeded, or of the fidelity, always reached.
+        measure: of the size, never exceeded, or of the fidelity, always reached; or its name.
         value: bytes, bits per pixel of the whole file, dB, MS-SSIM below 1, or SSIMULACRA2.
+
+    Raises:
+        ArgumentError: there is no such measure, or the value is no number.
+        TargetError: the value is not finite.
     """
 
     measure: Measure
     value: float
 
     def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "measure", Measure(self.measure))
+        except ValueError:
+            names = ", ".join(measure.value for measure in Measure)
+            raise ArgumentError(f"a target is of {names}, not {self.measure!r:.60}") from None
+        if not is_real(self.value):
+            raise ArgumentError(f"a target's value is a number, not {self.value!r:.60}")
         try:
             finite = math.isfinite(self.value)
         except OverflowError:  # an integer beyond all floats
@@ -93,8 +104,9 @@ class EncodeSettings:
     strip: bool = False
 
     def __post_init__(self) -> None:
-        if self.effort not in range(MAX_EFFORT + 1):
-            raise ArgumentError(f"effort {self.effort} is not one of 0 to {MAX_EFFORT}")
+        if not is_whole(self.effort) or not 0 <= self.effort <= MAX_EFFORT:
+            raise ArgumentError(f"effort {self.effort!r:.60} is not one of 0 to {MAX_EFFORT}")
+        object.__setattr__(self, "effort", int(self.effort))
         object.__setattr__(self, "dials", tuple(sorted(self.dials)))
 
     @classmethod
@@ -110,7 +122,8 @@ class EncodeSettings:
         """The settings that these keywords say.
 
         Raises:
-            ArgumentError: one is not of its kind, or quality and target exclude each other.
+            ArgumentError: one is not of its kind, or two exclude each other: a quality, one among
+                the dials, a target.
         """
         if not isinstance(dials, Mapping | None) or not all(
             isinstance(k, str) for k in dials or ()
@@ -118,6 +131,8 @@ class EncodeSettings:
             raise ArgumentError(f"dials are a mapping of names to positions, not {dials!r}")
         chosen = dict(dials or {})
         if quality is not None:
+            if chosen.get(QUALITY, quality) is not quality and chosen[QUALITY] != quality:
+                raise ArgumentError(f"a quality is given twice: {quality} and {chosen[QUALITY]}")
             chosen[QUALITY] = quality
         chosen = {name: _position(name, position) for name, position in chosen.items()}
         if target is not None and not isinstance(target, Target):
@@ -172,10 +187,8 @@ class Encoded:
 
 
 def _position(name: str, value: object) -> float:
-    """A number, NumPy's included. Raises ArgumentError."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentError(f"{name} is a number from 0 to 1, not {value!r}")
-    return float(value)
+    """A number as a float. Raises ArgumentError."""
+    return real_number(name, value, "from 0 to 1")
 
 
 def _plain(value: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import secrets
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream.container import MAGIC, unpack
+from vrcodec.bitstream.extras import stored_bytes
 from vrcodec.codec.codec import Codec
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.errors import VrcodecError
@@ -109,6 +111,11 @@ class OpenPicture:
     def is_large(self) -> bool:
         """Whether it is too large for a preview."""
         return self.count > PREVIEW_PIXELS
+
+    @functools.cached_property
+    def stored_bytes(self) -> int:
+        """Bytes of its files that do not depend on the dials: metadata and alpha."""
+        return stored_bytes(self.coded.extras)
 
     def analysis(
         self, at: Conditioning, make: Callable[[], NDArray[np.float32]]

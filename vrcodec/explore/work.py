@@ -68,7 +68,7 @@ def preview(codec: Codec, picture: OpenPicture, at: Conditioning) -> tuple[NDArr
     pixels = networks.synthesis(y_hat, at)[0, :height, :width]
     shown = np.asarray(from_coded(pixels, coded.grey, {}).convert("RGB"))
     latents = Latents(z[0], symbols[0], indexes)
-    beside = sum(map(len, coded.extras.values())) + _HEADER_BYTES + CHECKSUM_BYTES
+    beside = picture.stored_bytes + _HEADER_BYTES + CHECKSUM_BYTES
     size = round(coder.estimate_bits(latents, at) / 8) + beside
     facts = _rate(size, picture) | {PSNR.name: PSNR.measure(picture.pixels, shown)}
     return shown, facts | {"preview": picture.previews.add(shown)}

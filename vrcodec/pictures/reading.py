@@ -35,6 +35,8 @@ MAX_PIXELS = 200_000_000
 _HEAD = 32
 _WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL", "SGI"}
 """Formats whose files are read at once; the others are read where they lie."""
+_AT_ONCE = {"JPEG", "MPO", "WEBP", "BMP", "GIF"}
+"""Formats of which Pillow knows all metadata before it has loaded the pixels."""
 _LARGE = 16_000_000
 _USUAL_TILE = 1 << 22
 """Pixels that a tile of a small TIFF file may have all the same."""
@@ -107,6 +109,10 @@ def load(image: Image.Image) -> Image.Image:
     if facts.raw_mode == "" and image.format == "PNG":  # already loaded
         facts.raw_mode = _png_raw_mode(data)
     was_loaded = not image.tile
+    fresh = _opened_again(image, data, was_loaded)
+    is_own = fresh is None or _exif_facts(fresh) == _exif_facts(image)
+    if facts.opaque and was_loaded and fresh is not None:
+        facts.opaque = _alpha(fresh) == _alpha(image)
     with _libtiff_heard(image.format):
         image.load()
     if scan is not None and found.clean and not image.decoderconfig:
@@ -116,9 +122,33 @@ def load(image: Image.Image) -> Image.Image:
         _check_pieces(data, facts.samples, image)
     result = image.copy()
     result.format = image.format
-    if found.exif and (image.format == "TIFF" or "exif" in image.info):
+    if found.exif and is_own and (image.format == "TIFF" or "exif" in image.info):
         result.info["exif"] = found.exif  # Pillow's is written anew for AVIF, and no key of TIFF
     return source.settle(result, facts)
+
+
+def _opened_again(
+    image: ImageFile.ImageFile, data: io.BytesIO, loaded: bool
+) -> ImageFile.ImageFile | None:
+    """The picture as Pillow opens it, and loads it; None where that is not to be had."""
+    with _quiet(), contextlib.suppress(Exception):
+        again = type(image)(io.BytesIO(data.getvalue()))
+        # Some formats have metadata behind the pixels.
+        if loaded and (image.format not in _AT_ONCE or _exif_facts(again) != _exif_facts(image)):
+            with _libtiff_heard(image.format):
+                again.load()
+        return again
+    return None
+
+
+def _exif_facts(image: ImageFile.ImageFile) -> object:
+    """What a caller changes who turns a picture in place or takes something out of its EXIF."""
+    return image.info.get("exif"), dict(getattr(image, "tag_v2", {}))
+
+
+def _alpha(image: Image.Image) -> bytes:
+    """Its transparency, if it has any."""
+    return image.getchannel("A").tobytes() if "A" in image.getbands() else b""
 
 
 def _contained(image: ImageFile.ImageFile, data: BinaryIO) -> tuple[Found, jpeg.Scan | None]:
