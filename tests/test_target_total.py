@@ -82,6 +82,19 @@ def test_a_folder_keeps_to_its_total_and_is_resumed(
     assert results(out) == files
 
 
+def test_files_that_are_left_out_do_not_count(
+    vrcodec: Vrcodec, folder: Path, tmp_path: Path
+) -> None:
+    for number in range(16):
+        Image.new("L", (1, 1)).save(folder / f"tiny{number}.pgm")
+    out, limit = tmp_path / "out", 9000
+    result = vrcodec(folder, "-o", out, "--target-total", str(limit), "--skip-larger")
+    assert result.returncode == 0, result.stderr
+    files = results(out)
+    assert not any("tiny" in name for name in files)
+    assert 0.97 * limit < sum(map(len, files.values())) <= limit
+
+
 def test_another_picture_changes_the_quality_of_all(
     vrcodec: Vrcodec, folder: Path, tmp_path: Path
 ) -> None:
