@@ -16,9 +16,6 @@ from torch import Tensor
 from vrcodec.extras import require
 from vrcodec.model.xyb import XYB_UNIT, xyb_error
 
-MS_SSIM_PARTS = 10
-"""Of --perceptual both, to one part of XYB. In equal parts MS-SSIM hardly gains, with 2 it stays
-behind (docs/experiments.md); how many SSIMULACRA2 bears, no finished weights have shown yet."""
 TUNE_RANGE = (0.01, 100.0)
 """Loss coefficient of the dial between two distortions: the second's weight by the first's."""
 
@@ -118,10 +115,14 @@ class Mix:
         return error.index_put((mixed,), torch.lerp(error[mixed], second, share[mixed]))
 
 
-def perceptual(name: str) -> Distortion:
-    """The distortion of one of options.PERCEPTUAL."""
+def perceptual(name: str, ms_ssim_parts: float) -> Distortion:
+    """The distortion of one of options.PERCEPTUAL.
+
+    Args:
+        ms_ssim_parts: of both, to one part of XYB.
+    """
     if name == "both":
-        return Shared((XYB(), 1), (MSSSIM(), MS_SSIM_PARTS))
+        return Shared((XYB(), 1), (MSSSIM(), ms_ssim_parts))
     return distortion(name)
 
 

@@ -270,6 +270,14 @@ class TrainingOptions(LoopOptions):
         "The other end of --loss tune: xyb, the error maps of SSIMULACRA2; MS-SSIM; or both.",
         choices=PERCEPTUAL,
     )
+    ms_ssim_parts: float = option(
+        10.0,
+        "Crops that learn MS-SSIM to one that learns xyb, where --perceptual is both. In equal "
+        "parts MS-SSIM hardly gains.",
+        metavar="N",
+        above=0,
+        most=1e6,
+    )
     only_quality: float = option(
         DISABLED,
         "Train for one quality instead of the whole dial, to compare with.",

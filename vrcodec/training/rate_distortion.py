@@ -177,7 +177,7 @@ def chosen_distortion(options: TrainingOptions, dials: Dials) -> Distortion | Mi
     """
     chosen: Distortion | Mix
     if options.loss == "tune":
-        chosen = Mix(MSE(), perceptual(options.perceptual))
+        chosen = Mix(MSE(), perceptual(options.perceptual, options.ms_ssim_parts))
     else:
         chosen = distortion(options.loss)
     needed = 2 if options.loss == "tune" else 1
