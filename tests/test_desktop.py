@@ -154,7 +154,9 @@ def test_the_manual_page_names_every_command_and_option() -> None:
 
 def test_the_manual_page_is_one() -> None:
     page = manual.page(main)
-    assert page.count('.SH "VRCODEC ') == len(COMMANDS)
+    assert page.count('.SH "VRCODEC ') == len(COMMANDS) + 1  # stylize has one within it
+    train = page.partition('.SH "VRCODEC STYLIZE TRAIN"')[2]
+    assert "--credit" in train.replace("\\", "") and "--style" in page.replace("\\", "")
     assert not re.search(r"^[.'](?!TH |SH |PP$|TP$)", page, re.M)
     if not shutil.which("groff"):
         pytest.skip("the manual page is NOT formatted: groff is not installed")

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import EVAL_OPTIONS, RunVrcodec
+from conftest import EVAL_OPTIONS, GOLDEN, RunVrcodec
 from PIL import Image
 
-from vrcodec import Codec
+from vrcodec import Codec, EncodeSettings
 from vrcodec.errors import VrcodecError
 from vrcodec.evaluation import anchors, bjontegaard, codecs
+from vrcodec.evaluation.anchors import load_curves
 from vrcodec.evaluation.codecs.pillow import CODECS
-from vrcodec.evaluation.evaluate import Evaluation
+from vrcodec.evaluation.evaluate import Evaluation, prepare
 from vrcodec.evaluation.machine import Load
 from vrcodec.evaluation.metrics import METRICS, Metric
 from vrcodec.evaluation.notebook import Notebook
-from vrcodec.evaluation.rate_distortion import mean_curve, measure
+from vrcodec.evaluation.rate_distortion import Point, mean_curve, measure
 from vrcodec.evaluation.work import Setup, Task
 from vrcodec.pictures.metrics import ms_ssim, psnr, ssimulacra2
 
@@ -139,6 +140,45 @@ def test_a_new_metric_is_one_object(pictures: Path, monkeypatch: pytest.MonkeyPa
     percent, low, high = bjontegaard.bd_rate(dearer, curve, "mae")
     assert percent == pytest.approx(25)
     assert (low, high) == (-curve["mae"][0], -curve["mae"][2])
+
+
+def test_a_mean_is_of_all_pictures_or_none() -> None:
+    """Rates of all pictures and fidelities of some would make curves that nothing lies on."""
+
+    def point(bytes: int, ms_ssim: float | None) -> Point:
+        return Point(0.5, 800, bytes, {"psnr": 30.0, "ms_ssim": ms_ssim}, 1.0, 1.0, None)
+
+    curve = mean_curve([[point(100, 0.9), point(300, None)], [point(200, 0.9), point(600, 0.7)]])
+    assert curve["bpp"] == [2, 4] and curve["psnr"] == [30, 30]
+    assert curve["ms_ssim"] == [None, pytest.approx(0.8)]
+
+
+def test_no_two_codecs_of_a_run_share_their_results(pictures: Path, tmp_path: Path) -> None:
+    shutil.copy(pictures / "macaw.png", tmp_path)
+    setup = Setup(GOLDEN / "tiny.safetensors", "cpu", 1 << 20, 1, 1, EncodeSettings())
+    evaluation = prepare(setup, tmp_path, None, (0.5,), ["jpeg", "webp"])
+    twins = dataclasses.replace(evaluation.subjects[1], name="jpeg2", spec="jpeg2")
+    evaluation = dataclasses.replace(evaluation, subjects=[*evaluation.subjects, twins])
+    for tasks in (evaluation.point_tasks(), evaluation.memory_tasks()):
+        assert len({task.key for task in tasks}) == len(tasks)
+    assert "ONNX Runtime" in evaluation.own.library
+
+
+def test_avif_decodes_with_the_threads_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import AvifImagePlugin
+
+    monkeypatch.setattr(AvifImagePlugin, "DEFAULT_MAX_THREADS", 7)
+    (avif,) = codecs.find(["avif"])
+    data = avif.with_threads(1).encode(Image.new("RGB", (40, 30)), 50)
+    avif.with_threads(1).decode(data)
+    assert AvifImagePlugin.DEFAULT_MAX_THREADS == 1
+
+
+def test_two_curves_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text('{"same": {"bpp": [1, 2], "psnr": [30, 35]}}')
+    with pytest.raises(VrcodecError, match=r"b\.json: .* there is another one called same"):
+        load_curves(tmp_path)
 
 
 def test_the_smooth_line_goes_through_the_points() -> None:

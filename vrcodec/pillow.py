@@ -71,7 +71,7 @@ class VrcImageFile(ImageFile.ImageFile):
         data = self.fp.read()
         try:
             stream = unpack(data)
-            self.info.update(info_of(stream.extras))
+            self.info.update(info_of(stream.extras, stream.header.grey))
         except NotVrcError as error:
             raise SyntaxError(str(error)) from error
         except FormatError as error:

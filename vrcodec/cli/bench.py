@@ -73,10 +73,12 @@ def bench(
     from vrcodec.evaluation import bench as measure
     from vrcodec.evaluation.machine import LoadWatch
     from vrcodec.model.loading import select_device
+    from vrcodec.pictures import open_picture
     from vrcodec.selftest import available_runtimes
 
     data = read_bytes(picture, most=MAX_STREAM) if picture else measure.standard_picture()
     name = str(picture) if picture else "made up"
+    open_picture(data, name)  # before minutes of work
     counts = list(dict.fromkeys(threads or (1, torch.get_num_threads())))
     watch = LoadWatch(max(counts))
     place = select_device(device)

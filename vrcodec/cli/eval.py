@@ -175,7 +175,10 @@ def evaluate(
         check_report(report, overwrite)
     curves: dict[str, Curve] = {}
     for path in anchors:
-        curves |= load_curves(path)
+        more = load_curves(path)
+        if twice := curves.keys() & more.keys():
+            raise VrcodecError(f"{path}: there is another curve called {min(twice)}")
+        curves |= more
 
     import torch
 
@@ -197,10 +200,13 @@ def evaluate(
     watch = LoadWatch(setup.jobs * setup.threads)
     evaluation = prepare(setup, folder, report, qualities or DIAL, compare)
     _say_what_is_left_out()
-    if evaluation.is_kodak:
-        curves = kodak_anchors() | curves
     if curves or compare:
         extras.require("scipy")  # for BD-rates, before an hour of measuring
+    if evaluation.is_kodak:
+        if extras.is_there("scipy"):
+            curves = kodak_anchors() | curves
+        else:
+            common.say("BD-rates are left out: pip install scipy", err=True)
     if report:
         evaluation = dataclasses.replace(evaluation, notebook=open_report(report))
     _measure(report, evaluation, watch)
@@ -211,8 +217,10 @@ def _measure(report: Path | None, evaluation: Evaluation, watch: LoadWatch) -> N
     """Measure all points; at an interrupt a report gets what there is so far."""
     from vrcodec.evaluation.report import write_so_far
 
+    tasks = evaluation.point_tasks()
+    wanted = evaluation.missing(tasks)
     try:
-        _run(evaluation, evaluation.point_tasks(), "measuring")
+        _run(evaluation, tasks, "measuring")
     except (KeyboardInterrupt, VrcodecError):
         if report:
             done = write_so_far(report, evaluation)
@@ -222,10 +230,12 @@ def _measure(report: Path | None, evaluation: Evaluation, watch: LoadWatch) -> N
                 err=True,
             )
         raise
-    load = watch.now()
-    evaluation.keep_load(load)
-    if load.busy:
-        common.say(f"Note: {load}", err=True)
+    finally:
+        load = watch.now()
+        if len(evaluation.missing(wanted)) < len(wanted):  # it has measured something
+            evaluation.keep_load(load)
+            if load.busy:
+                common.say(f"Note: {load}", err=True)
 
 
 def _conclude(
@@ -236,6 +246,8 @@ def _conclude(
     from vrcodec.evaluation.report import PAGE, compare_curves, write_data
     from vrcodec.evaluation.showcase import showcase_task
 
+    for metric, count in evaluation.incomplete().items():
+        common.say(f"{metric} is left out: {count} pictures are too small for it", err=True)
     comparisons = compare_curves(evaluation, curves)
     common.say(_table(evaluation))
     if comparisons:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import click
 
@@ -30,19 +31,34 @@ def page(group: click.Group) -> str:
             "SYNOPSIS", f"\\fB{NAME}\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIINPUT\\fR...]"
         ),
     ]
-    for name in group.list_commands(ctx):
-        command = group.get_command(ctx, name)
-        assert command is not None
-        parts += _command(command, click.Context(command, info_name=name, parent=ctx))
+    for name, command, inner in _commands(group, ctx):
+        parts += _command(name, command, inner)
     parts += [*_section("EXIT STATUS"), *_entries(_ENDS)]
     parts += [*_section("ENVIRONMENT"), *_entries(_VARIABLES)]
     return "\n".join(parts) + "\n"
 
 
-def _command(command: click.Command, ctx: click.Context) -> list[str]:
+def _commands(
+    group: click.Group, ctx: click.Context, before: tuple[str, ...] = ()
+) -> Iterator[tuple[str, click.Command, click.Context]]:
+    """All commands by name; that of a group's command which is meant without a name is its own."""
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=ctx)
+        words = before if name == getattr(group, "PLAIN", None) else (*before, name)
+        if isinstance(command, click.Group):
+            yield from _commands(command, inner, words)
+        else:
+            yield " ".join(words), command, inner
+
+
+def _command(name: str, command: click.Command, ctx: click.Context) -> list[str]:
     pieces = " ".join(command.collect_usage_pieces(ctx))
-    heading = f"{NAME.upper()} {(command.name or '').upper()}"
-    lines = [*_section(heading), f"\\fB{NAME} {command.name}\\fR {_escaped(pieces)}"]
+    lines = [
+        *_section(f"{NAME} {name}".upper()),
+        f"\\fB{NAME} {name}\\fR {_escaped(pieces)}",
+    ]
     for paragraph in re.split(r"\n\s*\n", command.help or ""):
         lines += [".PP", _escaped(" ".join(paragraph.split()))]
     options = (one for one in command.get_params(ctx) if isinstance(one, click.Option))

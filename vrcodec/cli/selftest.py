@@ -16,6 +16,8 @@ def selftest() -> None:
 
     devices = available_devices()
     places = [(device, runtime) for device in devices for runtime in available_runtimes(device)]
+    if not places:
+        raise click.ClickException("nothing here can decode: pip install onnxruntime, or torch")
     wrong = [line for place in places for line in check(*place)]
     if wrong:
         raise click.ClickException("; ".join(wrong))

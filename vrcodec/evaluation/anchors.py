@@ -33,7 +33,10 @@ def load_curves(path: Path) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
         try:
-            curves |= _curves(json.loads(read_bytes(file, most=MAX_BYTES)), file.stem)
+            more = _curves(json.loads(read_bytes(file, most=MAX_BYTES)), file.stem)
+            if twice := curves.keys() & more.keys():
+                raise _NoCurveError(f"there is another one called {min(twice)}")
+            curves |= more
         except RecursionError:
             raise VrcodecError(f"{file}: nested too deeply for rate-distortion curves") from None
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ class Subject:
 
     @property
     def identity(self) -> str:
-        """All that decides about its files, in words."""
-        return f"{self.library}; {self.settings}"
+        """All that decides about its files, in words; no other codec of a run has the same."""
+        return f"{self.name}; {self.library}; {self.settings}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +134,15 @@ class Evaluation:
         """A codec's means; see `rate_distortion.mean_curve`."""
         return mean_curve(self.points(subject))
 
+    def incomplete(self) -> dict[str, int]:
+        """By title of a metric, of how many pictures it is not defined; none where of all is."""
+        (points, *_) = self.points(self.own)
+        counts = {
+            metric.title: sum(point.metrics.get(metric.name) is None for point in points)
+            for metric in measured_metrics()
+        }
+        return {title: count for title, count in counts.items() if count}
+
     @property
     def so_far(self) -> Evaluation:
         """The same with those pictures only that every codec has coded at every quality."""
@@ -191,18 +201,19 @@ class Evaluation:
         digests = "".join(sorted(picture.digest for picture in self.pictures))
         return hashlib.sha256(digests.encode()).hexdigest()[:16] == _KODAK
 
+    def missing(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those that have no result yet."""
+        return [task for task in tasks if task.key not in self.notebook.results]
+
     def run(self, tasks: Sequence[Task], done: Callable[[], object]) -> None:
         """Do those tasks that have no result yet; `done` is called for each task.
 
         Raises:
             VrcodecError: one failed; the results of the others are kept.
         """
-        wanted = []
-        for task in tasks:
-            if task.key in self.notebook.results:
-                done()
-            else:
-                wanted.append(task)
+        wanted = self.missing(tasks)
+        for _ in range(len(tasks) - len(wanted)):
+            done()
         with contextlib.closing(results(wanted, self.setup.jobs)) as found:
             for key, result in found:
                 self.notebook.add(key, result)
@@ -253,8 +264,6 @@ def prepare(
 
 def own_subject(setup: Setup, qualities: Sequence[float]) -> Subject:
     """Our codec as it is evaluated. Raises VrcodecError: no weights, or no such dial."""
-    import torch
-
     own = own_codec(setup)
     dials, weights, effort = own.dials, own.codec.weights_id, setup.settings.effort
     chosen = tuple(sorted(set(qualities)))
@@ -263,11 +272,14 @@ def own_subject(setup: Setup, qualities: Sequence[float]) -> Subject:
     coefficients = [dials.coefficients(one.positions) for one in where]
     others = [f"{name} {at:g}" for name, at in positions[0].items() if name != QUALITY]
     named = [f"{name} {at:g}" for name, at in setup.settings.dials if name != QUALITY]
+    runtimes = [own.codec.runtime]
+    if effort and not runtimes[0].startswith("PyTorch"):  # which has the gradients
+        runtimes.append(f"PyTorch {version('torch')}")
     return Subject(
         OWN,
         " ".join([f"vrcodec {weights}", *[f"effort {effort}"] * bool(effort), *named]),
         ", ".join([f"weights {weights} on {setup.device}", f"effort {effort}", *others]),
-        f"vrcodec {__version__}, torch {torch.__version__}",
+        ", ".join([f"vrcodec {__version__}", *runtimes]),
         chosen,
         OWN,
         {name: tuple(one[name] for one in positions) for name in dials.names},

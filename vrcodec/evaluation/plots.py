@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
+from vrcodec.evaluation.anchors import kodak_anchors
 from vrcodec.evaluation.bjontegaard import Curve, points, smooth
 from vrcodec.evaluation.metrics import METRICS, Metric
 from vrcodec.evaluation.report import write_file
@@ -193,8 +194,10 @@ def _draw_anchors(
 ) -> list[tuple[Any, str]]:
     """Curves from elsewhere that are not measured here; returns handles with labels."""
     measured = {_MEASURED_AS.get(subject.name) for subject in evaluation.subjects}
-    known = [name for name in _ANCHOR_TITLES if name in anchors]
-    curves = {name: smooth(anchors[name], metric.name) for name in known or anchors}
+    ours = kodak_anchors() if evaluation.is_kodak else {}
+    wanted = [name for name in _ANCHOR_TITLES if name in anchors]
+    wanted += [name for name in anchors if name not in ours and name not in wanted]
+    curves = {name: smooth(anchors[name], metric.name) for name in wanted}
     drawn = [name for name, (x, _) in curves.items() if len(x) and name not in measured]
     lines = []
     unused = COLOURS[len(evaluation.subjects) :]

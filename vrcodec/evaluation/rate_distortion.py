@@ -122,8 +122,8 @@ def mean_curve(points: Iterable[Sequence[Point]]) -> dict[str, Any]:
         points: for every quality, the points of all pictures.
 
     Returns:
-        Lists over the qualities: `quality`, and the means of bpp, every metric by its name (over
-        the pictures that have it, None if none has), encode_seconds and decode_seconds;
+        Lists over the qualities: `quality`, and the means of bpp, every metric by its name (None
+        unless all pictures have it, for bpp is that of all), encode_seconds and decode_seconds;
         encode_mp_s and decode_mp_s, megapixels of all pictures by the seconds for all; `bytes`
         and `estimate`, sums over all pictures.
     """
@@ -184,4 +184,4 @@ def estimated_curve(
 
 def _mean(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
-    return sum(present) / len(present) if present else None
+    return sum(present) / len(present) if len(present) == len(values) else None

@@ -173,7 +173,7 @@ def from_coded(
     if Extra.ALPHA in extras:
         alpha = _unpack_alpha(extras[Extra.ALPHA], size or image.size)
         image.putalpha(alpha.reduce(reduce) if reduce > 1 else alpha)
-    image.info.update(metadata.info_of(extras))
+    image.info.update(metadata.info_of(extras, grey))
     return image
 
 

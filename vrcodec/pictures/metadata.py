@@ -81,14 +81,17 @@ def profile_of(image: Image.Image) -> bytes:
     return _stored(image, "icc_profile")
 
 
-def info_of(extras: Mapping[Extra, bytes]) -> dict[str, Any]:
+def info_of(extras: Mapping[Extra, bytes], grey: bool) -> dict[str, Any]:
     """What Pillow has in `info` of a file's sections, which are not to be trusted.
+
+    Args:
+        grey: whether the picture is; a profile for other pictures is left out.
 
     Raises:
         CorruptError: a section does not hold what it should.
     """
     info: dict[str, Any] = {}
-    if Extra.ICC in extras:
+    if fits(extras.get(Extra.ICC, b""), grey):
         info["icc_profile"] = extras[Extra.ICC]
     if Extra.EXIF in extras:
         info["exif"] = exif.PREFIX + extras[Extra.EXIF]
@@ -97,6 +100,11 @@ def info_of(extras: Mapping[Extra, bytes]) -> dict[str, Any]:
     if Extra.DPI in extras:
         info["dpi"] = dpi_of(extras[Extra.DPI])
     return info
+
+
+def fits(profile: bytes, grey: bool) -> bool:
+    """Whether a colour profile is one for grey pictures, or else for RGB."""
+    return profile[16:20] == (b"GRAY" if grey else b"RGB ")
 
 
 def dpi_of(section: bytes) -> tuple[float, float]:
@@ -110,7 +118,7 @@ def dpi_of(section: bytes) -> tuple[float, float]:
 
 def _colours(image: Image.Image, known: source.Source, grey: bool, notes: list[str]) -> colour.Plan:
     profile = _small(profile_of(image), "ICC profile", notes)
-    if profile and profile[16:20] != (b"GRAY" if grey else b"RGB "):
+    if profile and not fits(profile, grey):
         space = profile[16:20].decode("ascii", "backslashreplace").strip()
         space = "".join(c if c.isprintable() else repr(c)[1:-1] for c in space)
         notes.append(f"ICC profile dropped: it is for {space or 'unknown'} pictures")

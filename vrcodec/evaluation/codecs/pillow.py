@@ -32,6 +32,8 @@ class PillowCodec:
         best: upper end of its own scale.
         step: smallest difference on its own scale that is worth a try.
         thread_option: option of `Image.save` that limits its threads, if there is one.
+        decoding_threads: module and variable of it that say with how many threads it decodes.
+        threads: with how many it works; None: as it likes.
         mime: type of its files where browsers show them, else None.
         package: what to install for it.
         module: what to import for it, if not Pillow's own.
@@ -48,6 +50,8 @@ class PillowCodec:
     best: float = 100
     step: float = 1
     thread_option: str | None = None
+    decoding_threads: tuple[str, str] | None = None
+    threads: int | None = None
     mime: str | None = None
 
     @property
@@ -76,21 +80,24 @@ class PillowCodec:
 
     def encode(self, image: Image.Image, quality: float) -> bytes:
         """The bytes of a file for an RGB picture, at a quality of the codec's own scale."""
-        file = io.BytesIO()
-        image.save(file, self.format, quality=quality, **self.options)
+        file, options = io.BytesIO(), dict(self.options)
+        if self.thread_option and self.threads:
+            options[self.thread_option] = self.threads
+        image.save(file, self.format, quality=quality, **options)
         return file.getvalue()
 
     def decode(self, data: bytes) -> Image.Image:
         """The RGB picture of a file."""
+        if self.decoding_threads and self.threads:  # it is the module's for all that it opens
+            module, name = self.decoding_threads
+            setattr(importlib.import_module(module), name, self.threads)
         with Image.open(io.BytesIO(data)) as file:
             image: Image.Image = file.convert("RGB")
         return image
 
     def with_threads(self, threads: int) -> PillowCodec:
         """The same with at most this many threads, where the codec lets one choose."""
-        if self.thread_option is None:
-            return self
-        return dataclasses.replace(self, options={**self.options, self.thread_option: threads})
+        return dataclasses.replace(self, threads=threads) if self.thread_option else self
 
     @property
     def library(self) -> str:
@@ -143,6 +150,7 @@ CODECS = {
             (10, 20, 30, 40, 50, 60, 70, 80, 88),
             "pillow>=11.3",
             thread_option="max_threads",
+            decoding_threads=("PIL.AvifImagePlugin", "DEFAULT_MAX_THREADS"),
             mime="image/avif",
         ),
         PillowCodec(
@@ -157,6 +165,7 @@ CODECS = {
             best=99.5,
             step=0.5,
             thread_option="num_threads",
+            decoding_threads=("pillow_jxl.JpegXLImagePlugin", "DECODE_THREADS"),
         ),
         PillowCodec(
             "heic",
