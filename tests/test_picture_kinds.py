@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -353,10 +354,144 @@ def test_first_frame_of_a_gif_on_its_canvas() -> None:
     assert (coded.pixels[3:5, 4:7] == (200, 0, 0)).all()
 
 
+def test_a_loaded_picture_is_as_its_file_says(photo: Image.Image, tmp_path: Path) -> None:
+    """What Pillow forgets when it has loaded a picture: the frame, depths, greyness."""
+    frame = bytearray(saved(photo.convert("P"), "GIF"))
+    frame[6:10] = struct.pack("<HH", photo.width + 9, photo.height + 5)
+    random = np.random.default_rng(3)
+    deep = random.integers(0, 65536, (7, 9, 3), dtype=np.uint16)
+    files = {
+        "gif": bytes(frame),
+        "ppm": b"P6 9 7 1023\n" + (deep >> 6).astype(">u2").tobytes(),
+        "png": png_of(9, 7, 16, 2, deep),
+        "grey": png_of(9, 7, 16, 4, deep[..., :2]),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        whole, loaded = to_coded(open_picture(data, name)), Image.open(tmp_path / name)
+        loaded.load()
+        again = to_coded(loaded)
+        assert np.array_equal(again.pixels, whole.pixels), name
+        assert np.array_equal(again.alpha, whole.alpha), name
+        for fact in ("grey", "sixteen_bit", "notes"):
+            assert getattr(again, fact) == getattr(whole, fact), (name, fact)
+    drawn = Image.open(io.BytesIO(bytes(frame)))
+    drawn.putpixel((photo.width + 8, 0), 7)  # outside of the file's frame
+    assert to_coded(drawn).alpha is None
+
+
+def png_of(width: int, height: int, bits: int, kind: int, samples: np.ndarray[Any, Any]) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
+    data = bytearray(with_chunks(b"\x89PNG\r\n\x1a\n".ljust(33), *parts))
+    del data[8:33]
+    return bytes(data)
+
+
+def psd_of(mode: int, planes: list[bytes], depth: int = 8, layers: bytes = b"") -> bytes:
+    """Four pixels wide and two high; eight wide where samples are bits."""
+    width = 8 if depth == 1 else 4
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, len(planes), 2, width, depth, mode)
+    inner = struct.pack(">I", len(layers)) + layers if layers else b""
+    return head + bytes(8) + struct.pack(">I", len(inner)) + inner + b"\0\0" + b"".join(planes)
+
+
+def test_further_channels_of_psd(photo: Image.Image) -> None:
+    """The same through Pillow, which counts frames of PSD from 1, and through our own door."""
+    spot = psd_of(3, [bytes([n]) * 8 for n in (10, 20, 30, 40)])
+    for image in (open_picture(spot, "x"), Image.open(io.BytesIO(spot))):
+        coded = to_coded(image)
+        assert coded.alpha is None and coded.pixels[0, 0].tolist() == [10, 20, 30]
+    bitmap = psd_of(0, [b"\xf0\x0f"], depth=1)
+    assert to_coded(open_picture(bitmap, "x")).pixels[0, :, 0].tolist() == [0] * 4 + [255] * 4
+    clear = psd_of(1, [bytes(8), bytes(8)], layers=struct.pack(">h", -1) + bytes(2))
+    with pytest.raises(PictureError, match="grey PSD with transparency"):
+        open_picture(clear, "x")
+    with pytest.raises(PictureError, match="multichannel"):
+        open_picture(psd_of(7, [bytes(8)] * 3), "x")
+
+
 @pytest.mark.parametrize("text", [b"P1\n# c\n3 2\n101\n010\n", b"P4\n3 2\n\xa0\x40"])
 def test_bitmaps(text: bytes) -> None:
     coded = to_coded(open_picture(text, "x"))
     assert coded.grey and coded.pixels[..., 0].tolist() == [[0, 255, 0], [255, 0, 255]]
+
+
+def test_what_pillow_reads_askew_is_refused() -> None:
+    pixels = bytes(range(48))
+    for depth, kind, text in ((32, 1, "32 bits"), (8, 2, "odd length"), (24, 2, "odd length")):
+        head = struct.pack(">8I", 0x59A66A95, 3, 2, depth, len(pixels), kind, 0, 0)
+        with pytest.raises(PictureError, match=f"Sun raster .*{text}"):
+            open_picture(head + pixels, "x")
+    for colour in (b"#FFFF00008080", b"#f08", b"#001002003"):
+        text = b'/* XPM */\nstatic char * a[] = {\n"1 1 1 1",\n"a c %b",\n"a",\n};\n' % colour
+        with pytest.raises(PictureError, match="XPM with colours of other than six digits"):
+            open_picture(text, "x")
+
+
+ARITHMETIC = (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAYEBQYFBAYGBQYHBwYIChAKCgkJChQODwwQFxQYGBcUFhYaHSUfGhsjHBYW"
+    "ICwgIyYnKSopGR8tMC0oMCUoKSj/2wBDAQcHBwoIChMKChMoGhYaKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgo"
+    "KCgoKCgoKCgoKCgoKCgoKCgoKCj/yQARCAAIAAgDASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD9ZxeP"
+    "YJ1iETpR1rLCla85/9k="
+)
+"""A JPEG of 8x8, arithmetic-coded."""
+
+
+def test_arithmetic_jpeg_is_read() -> None:
+    """Its decoder looks beyond the end of whole data, and so no bytes there tell of a cut."""
+    data = base64.b64decode(ARITHMETIC)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    for image in (open_picture(data, "x"), Image.open(io.BytesIO(data))):
+        np.testing.assert_array_equal(to_coded(image).pixels, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_deep_jpeg2000_is_grey_or_refused(channels: int) -> None:
+    """Pillow rounds white up to what no longer fits, which is black."""
+    codecs = pytest.importorskip("imagecodecs")
+    white = np.full((8, 8, channels)[: 2 + (channels > 1)], 4095, np.uint16)
+    data = codecs.jpeg2k_encode(white, codecformat="jp2", bitspersample=12, reversible=True)
+    if channels == 1:
+        assert to_coded(open_picture(data, "x")).pixels.min() == 255
+    else:
+        with pytest.raises(PictureError, match="JPEG 2000 of 12 bits per sample with"):
+            open_picture(data, "x")
+
+
+@pytest.mark.parametrize("bits", [8, 10, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_depth_of_jpeg_xl_is_said(bits: int, channels: int) -> None:
+    pytest.importorskip("pillow_jxl")
+    codecs = pytest.importorskip("imagecodecs")
+    kind = np.uint8 if bits == 8 else np.uint16
+    samples = np.zeros((9, 12, channels)[: 2 + (channels > 1)], kind)
+    coded = to_coded(
+        open_picture(codecs.jpegxl_encode(samples, lossless=True, bitspersample=bits), "x")
+    )
+    assert coded.sixteen_bit == any("8 bits" in note for note in coded.notes) == (bits > 8)
+
+
+def test_depth_of_sgi_is_said() -> None:
+    head = struct.pack(">HBBHHHHII", 474, 0, 2, 3, 2, 2, 3, 0, 65535).ljust(512, b"\0")
+    coded = to_coded(open_picture(head + bytes(24), "x"))
+    assert coded.sixteen_bit and coded.notes == ("coded at 8 bits (16 in the source)",)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_avif_is_grey_or_has_no_profile_for_it(mode: str, photo: Image.Image) -> None:
+    image = photo.convert(mode)
+    if mode == "LA":
+        image.putalpha(100)
+    image.info["icc_profile"] = b"\0" * 16 + b"GRAY" + bytes(200)
+    opened = Image.open(io.BytesIO(to_file(image, "avif").data))
+    if mode == "L":
+        assert opened.mode == "L" and opened.info["icc_profile"][16:20] == b"GRAY"
+        difference = np.asarray(opened).astype(int) - np.asarray(photo.convert("L"))
+        assert abs(difference).max() < 40
+    else:
+        assert opened.mode == "RGBA" and "icc_profile" not in opened.info
 
 
 def test_sixteen_bit_key_is_compared_at_sixteen_bits() -> None:

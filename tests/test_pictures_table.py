@@ -305,6 +305,8 @@ REFUSED: dict[str, list[tuple[bytes, str]]] = {
         (mixed_jpeg2000(), "several depths"),
     ],
     "psd": [(big_psd(2, 8), "PSB"), (big_psd(1, 16), "PSD")],
+    "sun": [(with_bytes(sun(samples()), 12, struct.pack(">I", 32)), "32 bits")],
+    "xpm": [(re.sub(rb"#(..)....", rb"#\1", xpm(two_colours())), "six digits")],
 }
 """By format: a file, and what the refusal says."""
 

@@ -21,6 +21,8 @@ _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 _EXIF_UUID = b"JpgTiffExif->JP2"
 _SIZ = b"\xff\x4f\xff\x51"
 _SOT, _EOC, _SOT_LENGTH = b"\xff\x90", b"\xff\xd9", 12
+_JXL_HEAD = 40
+"""Bytes of a JPEG XL codestream in which all is that is wanted of it."""
 _JP2_SPACES = {12, 16, 17, 18}
 """Enumerated colour spaces that are read right: CMYK, sRGB, grey, sYCC."""
 
@@ -289,6 +291,10 @@ def _components(data: bytes, stream: int, found: Found) -> None:
     found.bits = (depth & 0x7F) + 1
     if not 8 <= found.bits <= 16:
         raise PictureError(f"JPEG 2000 of {found.bits} bits per sample is not supported")
+    if count > 1 and found.bits > 8:  # Pillow rounds white up, to black
+        raise PictureError(
+            f"JPEG 2000 of {found.bits} bits per sample with {count} components is not supported"
+        )
 
 
 def _check_tiles(data: bytes, stream: int) -> None:
@@ -314,15 +320,15 @@ def jxl(data: bytes) -> Found:
     """Metadata of a JPEG XL file in a container, as far as it is not compressed."""
     found = Found()
     if data.startswith(b"\xff\x0a"):
-        found.size = _jxl_size(data[2:20])
+        _jxl_header(data[2:_JXL_HEAD], found)
         return found
     for kind, start, end in boxes(data, 0, len(data)):
         if kind == b"Exif" and end - start > 4:
             found.exif = data[start + 4 + int.from_bytes(data[start : start + 4], "big") : end]
         elif kind == b"jxlc" and data[start : start + 2] == b"\xff\x0a":
-            found.size = _jxl_size(data[start + 2 : start + 20])
+            _jxl_header(data[start + 2 : start + _JXL_HEAD], found)
         elif kind == b"jxlp" and data[start + 4 : start + 6] == b"\xff\x0a":
-            found.size = _jxl_size(data[start + 6 : start + 24])
+            _jxl_header(data[start + 6 : start + 4 + _JXL_HEAD], found)
         elif kind == b"xml ":
             found.xmp = data[start:end]
         elif kind == b"brob":
@@ -330,8 +336,8 @@ def jxl(data: bytes) -> Found:
     return found
 
 
-def _jxl_size(data: bytes) -> tuple[int, int]:
-    """Width and height from a codestream's header (ISO/IEC 18181-1, SizeHeader)."""
+def _jxl_header(data: bytes, found: Found) -> None:
+    """Size and bits per sample of a codestream (ISO/IEC 18181-1, SizeHeader, ImageMetadata)."""
     value, at = int.from_bytes(data, "little"), 0
 
     def bits(count: int) -> int:
@@ -339,11 +345,31 @@ def _jxl_size(data: bytes) -> tuple[int, int]:
         at += count
         return value >> (at - count) & (1 << count) - 1
 
-    def side(small: int) -> int:
-        return 8 * (1 + bits(5)) if small else 1 + bits((9, 13, 18, 30)[bits(2)])
+    def choice(*options: int | tuple[int, int]) -> int:
+        """One of four: a number, or so many bits to be added to one."""
+        option = options[bits(2)]
+        return option if isinstance(option, int) else option[0] + bits(option[1])
 
-    small = bits(1)
-    height = side(small)
-    ratio = bits(3)
-    over, under = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
-    return (height * over // under if ratio else side(small)), height
+    def side(small: int) -> int:
+        return 8 * (1 + bits(5)) if small else choice((1, 9), (1, 13), (1, 18), (1, 30))
+
+    def size() -> tuple[int, int]:
+        small = bits(1)
+        height, ratio = side(small), bits(3)
+        over, under = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
+        return (height * over // under if ratio else side(small)), height
+
+    found.size = size()
+    if bits(1):  # everything else is usual
+        return
+    if bits(1):
+        bits(3)  # orientation
+        if bits(1):
+            size()  # as it is meant to be shown
+        if bits(1):
+            return  # a preview, which nobody writes
+        if bits(1):  # animation: ticks, loops, time codes
+            choice(100, 1000, (1, 10), (1, 30)), choice(1, 1001, (1, 8), (1, 10))
+            choice(0, (0, 3), (0, 16), (0, 32)), bits(1)
+    floating = bits(1)
+    found.bits = choice(32, 16, 24, (1, 6)) if floating else choice(8, 10, 12, (1, 6))

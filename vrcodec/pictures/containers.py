@@ -31,6 +31,8 @@ _ADAM7 = (
 )
 _NETPBM = re.compile(rb"P[1-6f](?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]{1,30}){2,3}(?=\s|#|$)")
 _MOST_NETPBM = 1 << 16
+_SUN_PACKED = 2
+_XPM_COLOUR = re.compile(rb"[ \t]#([0-9A-Fa-f]+)")
 _SGI_HEAD = 512
 _NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _INFLATE_STEP = 1 << 20
@@ -256,7 +258,7 @@ def check_netpbm(stream: BinaryIO) -> None:
 
 def sgi(data: bytes) -> Found:
     """An SGI file, whose packed rows are to be checked."""
-    return Found(check=lambda: _check_sgi_rows(data))
+    return Found(check=lambda: _check_sgi_rows(data), bits=8 * data[3])
 
 
 def _check_sgi_rows(data: bytes) -> None:
@@ -279,6 +281,23 @@ def _sgi_samples(row: bytes, unit: int) -> int:
         found += count
         at += unit * (1 + (count if row[at] & 128 else 1))
     return found
+
+
+def sun(data: bytes) -> Found:
+    """A Sun raster file. Raises PictureError for one that Pillow would read askew."""
+    width, _, depth, _, kind = struct.unpack_from(">IIIII", data, 4)
+    if depth == 32:
+        raise PictureError("Sun raster of 32 bits is not supported")
+    if kind == _SUN_PACKED and -(-width * depth // 8) % 2:  # rows are whole words
+        raise PictureError("packed Sun raster with rows of odd length is not supported")
+    return Found()
+
+
+def xpm(data: bytes) -> Found:
+    """An XPM file. Raises PictureError for colours that Pillow would read wrong."""
+    if any(len(digits) != 6 for digits in _XPM_COLOUR.findall(data)):
+        raise PictureError("XPM with colours of other than six digits is not supported")
+    return Found()
 
 
 def webp(data: bytes) -> Found:

@@ -27,12 +27,14 @@ class Scan:
         ends: where each run of data ends.
         restarts: markers in each run.
         intervals: restart intervals that each run must have; 0 if there is no interval.
+        progressive, arithmetic: how they are coded.
     """
 
     ends: list[int] = dataclasses.field(default_factory=list)
     restarts: list[int] = dataclasses.field(default_factory=list)
     intervals: list[int] = dataclasses.field(default_factory=list)
     progressive: bool = False
+    arithmetic: bool = False
 
 
 def segments(data: bytes) -> tuple[Found, Scan]:
@@ -68,7 +70,7 @@ def segments(data: bytes) -> tuple[Found, Scan]:
             length += end - at
         at = end
     found.clean = b"".join(kept) + data[at : at + 2]
-    scan.progressive = parts.progressive
+    scan.progressive, scan.arithmetic = parts.progressive, parts.arithmetic
     parts.give(found)
     return found, scan
 
@@ -100,7 +102,7 @@ class _JpegParts:
         self.pieces: list[bytes] = []
         self.dpi: tuple[float, float] | None = None
         self.interval, self.frame, self.pictures = 0, b"", 1
-        self.progressive = False
+        self.progressive = self.arithmetic = False
 
     def take(self, marker: int, body: bytes) -> None:
         if marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 12:
@@ -122,6 +124,7 @@ class _JpegParts:
             (self.interval,) = struct.unpack(">H", body)
         elif 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC} and len(body) >= 6:
             self.frame, self.progressive = body, marker in {0xC2, 0xC6, 0xCA, 0xCE}
+            self.arithmetic = marker > 0xC8
 
     def blocks(self, header: bytes) -> int:
         """Minimum coded units of a scan, from its header. ITU-T T.81, A.2."""

@@ -33,7 +33,7 @@ MAX_PIXELS = 200_000_000
 """Largest picture, width x height, that is opened or decoded unless the caller says otherwise."""
 
 _HEAD = 32
-_WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL", "SGI"}
+_WHOLE = {"PNG", "JPEG", "WEBP", "BMP", "AVIF", "HEIF", "JPEG2000", "JXL", "SGI", "SUN", "XPM"}
 """Formats whose files are read at once; the others are read where they lie."""
 _AT_ONCE = {"JPEG", "MPO", "WEBP", "BMP", "GIF"}
 """Formats of which Pillow knows all metadata before it has loaded the pixels."""
@@ -99,20 +99,15 @@ def load(image: Image.Image) -> Image.Image:
         image.load()
         return image
     with source.stream_of(image) as stream:
-        if stream is None or image.tell():
+        if stream is None or image.tell() > (image.format == "PSD"):  # which counts from 1
             image.load()
             return image
         data = io.BytesIO(stream.read()) if not stream.seek(0) else None
     assert data is not None
     found, scan = _contained(image, data)
-    facts = source.describe(image, data, found)
-    if facts.raw_mode == "" and image.format == "PNG":  # already loaded
-        facts.raw_mode = _png_raw_mode(data)
-    was_loaded = not image.tile
-    fresh = _opened_again(image, data, was_loaded)
-    is_own = fresh is None or _exif_facts(fresh) == _exif_facts(image)
-    if facts.opaque and was_loaded and fresh is not None:
-        facts.opaque = _alpha(fresh) == _alpha(image)
+    was_loaded, fresh = not image.tile, _opened_again(image, data)
+    facts = source.describe(fresh if was_loaded and fresh else image, data, found)
+    is_own = fresh is None or _is_as_read(image, fresh, facts, was_loaded)
     with _libtiff_heard(image.format):
         image.load()
     if scan is not None and found.clean and not image.decoderconfig:
@@ -127,23 +122,34 @@ def load(image: Image.Image) -> Image.Image:
     return source.settle(result, facts)
 
 
-def _opened_again(
-    image: ImageFile.ImageFile, data: io.BytesIO, loaded: bool
-) -> ImageFile.ImageFile | None:
-    """The picture as Pillow opens it, and loads it; None where that is not to be had."""
+def _opened_again(image: ImageFile.ImageFile, data: io.BytesIO) -> ImageFile.ImageFile | None:
+    """The picture as Pillow opens it, not loaded; None where that is not to be had."""
     with _quiet(), contextlib.suppress(Exception):
-        again = type(image)(io.BytesIO(data.getvalue()))
-        # Some formats have metadata behind the pixels.
-        if loaded and (image.format not in _AT_ONCE or _exif_facts(again) != _exif_facts(image)):
-            with _libtiff_heard(image.format):
-                again.load()
-        return again
+        return type(image)(io.BytesIO(data.getvalue()))
     return None
 
 
-def _exif_facts(image: ImageFile.ImageFile) -> object:
-    """What a caller changes who turns a picture in place or takes something out of its EXIF."""
-    return image.info.get("exif"), dict(getattr(image, "tag_v2", {}))
+def _is_as_read(
+    image: ImageFile.ImageFile, fresh: ImageFile.ImageFile, facts: source.Facts, loaded: bool
+) -> bool:
+    """Whether the caller has left EXIF as it was; corrects facts of pixels that are the caller's.
+
+    Who turns a picture in place, or takes something out of its EXIF, changes that.
+    """
+
+    def exif_of(image: ImageFile.ImageFile) -> object:
+        return image.info.get("exif"), dict(getattr(image, "tag_v2", {}))
+
+    # Some formats have metadata behind the pixels.
+    late = loaded and (image.format not in _AT_ONCE or exif_of(fresh) != exif_of(image))
+    if late or (loaded and (facts.opaque or facts.box)):
+        with _libtiff_heard(image.format), contextlib.suppress(Exception):
+            fresh.load()
+    if loaded and facts.opaque:
+        facts.opaque = _alpha(fresh) == _alpha(image)
+    if loaded and facts.box and fresh.tobytes() != image.tobytes():
+        facts.box = None
+    return exif_of(fresh) == exif_of(image)
 
 
 def _alpha(image: Image.Image) -> bytes:
@@ -159,13 +165,6 @@ def _contained(image: ImageFile.ImageFile, data: BinaryIO) -> tuple[Found, jpeg.
     if found.check:
         found.check()
     return found, None
-
-
-def _png_raw_mode(data: BinaryIO) -> str:
-    from PIL import PngImagePlugin
-
-    data.seek(0)
-    return str(PngImagePlugin.PngImageFile(data).tile[0][3])
 
 
 def _regular_file(path: Path) -> BinaryIO:
@@ -340,6 +339,8 @@ def _check_scan(data: bytes, scan: jpeg.Scan, image: Image.Image) -> None:
     change the picture only if it wanted more.
     """
     jpeg.check_restarts(scan)
+    if scan.arithmetic:  # whose decoder looks beyond the end of a whole picture as well
+        return
     parts, last = [], 0
     for end in scan.ends:
         parts += [data[last:end], _FILLER]

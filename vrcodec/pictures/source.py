@@ -12,6 +12,7 @@ import io
 import os
 import re
 import stat
+import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -33,6 +34,7 @@ _LOW_BYTES = {"RGB;16B": "RGB;16L"}
 _ALPHA_MODES = {"LA": "L", "RGBA": "RGB", "PA": "P"}
 MAX_FRAMES = 1000
 _GIF_FRAME_HEAD = 10
+_PSD_GREY, _PSD_MULTICHANNEL = 1, 7
 _MAX_BLOCKS = 1_000_000
 
 
@@ -105,8 +107,9 @@ def describe(image: Image.Image, stream: BinaryIO | None, found: Found) -> Facts
         facts.opaque = (stream.read(1) or b"\0")[0] & 15 == 0
     elif image.format == "PSD" and stream is not None:
         facts.opaque = not _psd_alpha(stream)
+        _check_psd(stream, facts.opaque)
     elif image.format in {"HEIF", "JXL"}:
-        bits = image.info.get("bit_depth", bits)
+        bits = found.bits or image.info.get("bit_depth", bits)
         orientation = 1  # their decoders turn pictures themselves
         frames = getattr(image, "n_frames", 1)
     elif image.format in {"WEBP", "AVIF"}:
@@ -139,7 +142,8 @@ def settle(image: Image.Image, facts: Facts) -> Image.Image:
             raise PictureError("TIFF with samples below zero is not supported")
         white = 65535 if levels.max() <= 65535 else samples.whole
         image = Image.fromarray((levels / white).astype(np.float32))
-    elif image.format == "XBM":  # whose ones are black, which Pillow passes over
+    elif image.format == "XBM" or (image.format == "PSD" and image.mode == "1"):
+        # Their ones are black, which Pillow passes over.
         image = ImageChops.invert(image)
     elif facts.opaque and image.mode in _ALPHA_MODES:
         image = image.convert(_ALPHA_MODES[image.mode])
@@ -222,6 +226,8 @@ def containing(format: str | None, stream: BinaryIO) -> Found:
         "WEBP": containers.webp,
         "BMP": containers.bmp,
         "SGI": containers.sgi,
+        "SUN": containers.sun,
+        "XPM": containers.xpm,
         "AVIF": boxes.heif,
         "HEIF": boxes.heif,
         "JPEG2000": boxes.jpeg2000,
@@ -314,6 +320,16 @@ def _psd_alpha(stream: BinaryIO) -> bool:
     inner = int.from_bytes(stream.read(4), "big")
     count = int.from_bytes(stream.read(2), "big", signed=True)
     return bool(length and inner) and count < 0
+
+
+def _check_psd(stream: BinaryIO, opaque: bool) -> None:
+    """Raise PictureError for what Pillow leaves out without a word."""
+    stream.seek(12)
+    channels, _, _, _, mode = struct.unpack(">HIIHH", stream.read(14))
+    if mode == _PSD_MULTICHANNEL:
+        raise PictureError("PSD in multichannel mode is not supported")
+    if mode == _PSD_GREY and channels > 1 and not opaque:
+        raise PictureError("grey PSD with transparency is not supported")
 
 
 def _on_canvas(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:

@@ -100,7 +100,7 @@ def _facts(image: Image.Image, kind: Format, strip: bool) -> tuple[dict[str, Any
     if strip:
         return facts, notes
     held = {"icc_profile": kind.icc, "exif": kind.exif, "xmp": kind.xmp, "dpi": kind.dpi}
-    if not kind.grey and image.mode in {"L", "LA"}:
+    if not _holds_grey(image, kind) and image.mode in {"L", "LA"}:
         held["icc_profile"] = False  # a profile for grey fits no colour
     for key, name in _METADATA.items():
         value = image.info.get(key)
@@ -116,6 +116,11 @@ def _facts(image: Image.Image, kind: Format, strip: bool) -> tuple[dict[str, Any
     if "exif" in facts and (problem := _mended(facts)):
         notes.append(problem)
     return facts, notes
+
+
+def _holds_grey(image: Image.Image, kind: Format) -> bool:
+    """Whether a grey picture stays one; Pillow writes AVIF with alpha in colour."""
+    return kind.grey and not (kind.plugin == "AVIF" and image.mode == "LA")
 
 
 def _mended(facts: dict[str, Any]) -> str:
@@ -152,6 +157,8 @@ def _written(image: Image.Image, kind: Format, facts: dict[str, Any], jpeg_quali
         options["quality"] = jpeg_quality
     if kind.icc:
         options["icc_profile"] = None
+    if kind.plugin == "AVIF" and image.mode == "L":
+        options["subsampling"] = "4:0:0"
     plain = {key: value for key, value in facts.items() if key != "exif"}
     block = facts.get("exif")
     if kind.plugin == "TIFF":
