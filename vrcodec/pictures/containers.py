@@ -32,6 +32,8 @@ _ADAM7 = (
 _NETPBM = re.compile(rb"P[1-6f](?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]{1,30}){2,3}(?=\s|#|$)")
 _MOST_NETPBM = 1 << 16
 _SGI_HEAD = 512
+_MOST_SHARED = 16
+"""How often all rows of an SGI file may be in it."""
 _NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _INFLATE_STEP = 1 << 20
 _MOST_INFLATED = 1032
@@ -90,16 +92,18 @@ def png(data: bytes) -> Found:
     Raises:
         PictureError: a needed chunk is damaged, or the picture is not whole.
     """
-    found, kept, ended, in_animation = Found(), [data[:8]], False, False
+    found, kept = Found(), [data[:8]]
+    ended = pixels = in_animation = False
     for kind, body, whole, sound in _chunks(data):
         if kind in _NEEDED:
             if not sound and kind != b"IEND":
                 raise PictureError(f"damaged PNG: checksum of {kind.decode()}")
             kept.append(whole)
             ended = ended or kind == b"IEND"
+            pixels = pixels or kind == b"IDAT"
         elif sound:
             _png_facts(found, kind, body)
-            in_animation = in_animation or (kind == b"fcTL" and not _has_pixels(kept))
+            in_animation = in_animation or (kind == b"fcTL" and not pixels)
     if not ended:
         kept.append(_chunk(b"IEND", b""))
     if found.frames and not in_animation:
@@ -129,10 +133,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _has_pixels(chunks: list[bytes]) -> bool:
-    return any(chunk[4:8] == b"IDAT" for chunk in chunks)
 
 
 def _check_png_pixels(kept: list[bytes]) -> None:
@@ -260,24 +260,30 @@ def sgi(data: bytes) -> Found:
 
 
 def _check_sgi_rows(data: bytes) -> None:
-    """Raise PictureError for a row that is too short: Pillow leaves the rest as it was before."""
+    """Raise PictureError for a row that is too short: Pillow leaves the rest as it was before.
+
+    Rows may be the same bytes, but not many that overlap.
+    """
     packed, unit, _, width, height, channels = struct.unpack_from(">BBHHHH", data, 2)
     rows = height * channels
     if not packed or len(data) < _SGI_HEAD + 8 * rows:
         return
     places = struct.unpack_from(f">{rows}I", data, _SGI_HEAD)
     lengths = struct.unpack_from(f">{rows}I", data, _SGI_HEAD + 4 * rows)
-    for place, length in set(zip(places, lengths, strict=True)):
-        if _sgi_samples(data[place : place + length], unit) < width:
+    different = set(zip(places, lengths, strict=True))
+    if sum(length for _, length in different) > _MOST_SHARED * len(data):
+        raise PictureError("damaged SGI: its rows overlap")
+    for place, length in different:
+        if _sgi_samples(data, place, min(place + length, len(data)), unit, width) < width:
             raise PictureError("damaged SGI: a row is too short")
 
 
-def _sgi_samples(row: bytes, unit: int) -> int:
-    """Samples in a packed row: runs and copies, each with its count in seven bits."""
-    at, found = unit - 1, 0
-    while at < len(row) and (count := row[at] & 127):
+def _sgi_samples(data: bytes, start: int, end: int, unit: int, wanted: int) -> int:
+    """Samples in a packed row, counted as far as wanted: runs and copies of up to 127."""
+    at, found = start + unit - 1, 0
+    while found < wanted and at < end and (count := data[at] & 127):
         found += count
-        at += unit * (1 + (count if row[at] & 128 else 1))
+        at += unit * (1 + (count if data[at] & 128 else 1))
     return found
 
 
