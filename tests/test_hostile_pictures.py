@@ -217,7 +217,7 @@ def heif_items(numbers: list[int], kind: bytes, parts: int) -> bytes:
     location = box(b"iloc", bytes(4) + b"\x44\0" + struct.pack(">H", len(different)) + places)
     empty = box(b"free", b"") * 5000
     meta = box(b"meta", bytes(4) + empty + listing + location)
-    return box(b"ftyp", b"avif\0\0\0\0avifmif1") + meta + box(b"mdat", b"\xff" * 30_000)
+    return box(b"ftyp", b"avif\0\0\0\0avifmif1") + box(b"mdat", b"\xff" * 30_000) + meta
 
 
 @pytest.mark.parametrize("kind", [b"Exif\0", b"mime\0application/rdf+xml\0", b"av01\0"])

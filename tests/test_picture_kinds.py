@@ -494,10 +494,11 @@ def test_unusable_profile_is_said_when_stripped(photo: Image.Image) -> None:
 # Metadata
 
 
-@pytest.mark.parametrize("kind", [1, 3, 4, 5, 6, 8, 9, 10])
+@pytest.mark.parametrize("kind", [1, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_orientation_of_any_numeric_type(kind: int, order: str, photo: Image.Image) -> None:
-    form = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii"}[kind]
+    form = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f"}.get(kind)
+    form = form or {12: "d", 13: "I"}[kind]
     value = struct.pack(order + form, *([6, 1] if len(form) > 1 else [6]))
     block = exif_block({274: (kind, value), 315: (2, b"me\0")}, order)
     for data in (
@@ -510,6 +511,14 @@ def test_orientation_of_any_numeric_type(kind: int, order: str, photo: Image.Ima
         again = Block(result.info["exif"])
         assert again.orientation() == 1
         assert len(again.data) == len(block)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -6.0, 6.5, 1e300])
+@pytest.mark.parametrize("tag", [274, 282, 296, 513])
+def test_odd_numbers_in_exif_stop_no_picture(tag: int, value: float, photo: Image.Image) -> None:
+    sides = {key: (12, struct.pack("<d", 300.0)) for key in (282, 283)}
+    block = exif_block({274: (3, b"\6\0"), **sides, tag: (12, struct.pack("<d", value))})
+    assert kept(with_chunks(saved(photo, "PNG"), (b"eXIf", block)))[0].size[0] in {53, 75}
 
 
 TURNED = [
