@@ -76,6 +76,32 @@ def kept(data: bytes, **options: Any) -> tuple[Image.Image, tuple[str, ...]]:
     return from_coded(coded.pixels, coded.grey, coded.extras), coded.notes
 
 
+@pytest.mark.parametrize("fill", [1, 2, 3, 100])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_fill_bytes_before_any_marker_of_a_jpeg(fill: int, mode: str, photo: Image.Image) -> None:
+    """ITU-T T.81, B.1.1.2."""
+    data = saved(photo.convert(mode), "JPEG", restart_marker_blocks=4)
+    plain = np.asarray(open_picture(data, "x"))
+    scan = data.index(b"\xff\xda")
+    filled = data[:scan] + b"\xff" * fill + data[scan:-2] + b"\xff" * fill + data[-2:]
+    strip = tiff_of_jpeg(filled, photo.size, len(mode))
+    for file in (filled, strip):
+        for image in (open_picture(file, "x"), Image.open(io.BytesIO(file))):
+            coded = to_coded(image)
+            assert np.abs(coded.pixels.astype(int) - np.atleast_3d(plain)).max() <= 1
+    for cut in (filled[:-2], data[:-60] + b"\xff" * 60 + data[-2:]):
+        with pytest.raises(PictureError):
+            open_picture(tiff_of_jpeg(cut, photo.size, len(mode)), "x")
+
+
+def tiff_of_jpeg(data: bytes, size: tuple[int, int], samples: int) -> bytes:
+    """A TIFF file whose only strip is a JPEG file."""
+    values = {256: size[0], 257: size[1], 258: 8, 259: 7, 262: 6 if samples == 3 else 1}
+    values |= {273: 8 + 2 + 12 * 9 + 4, 277: samples, 278: size[1], 279: len(data)}
+    rows = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items()]
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 9) + b"".join(rows) + bytes(4) + data
+
+
 # The one list of formats
 
 
