@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from vrcodec.errors import PictureError
 from vrcodec.pictures import av1
-from vrcodec.pictures.containers import MAX_METADATA, Found
+from vrcodec.pictures.containers import MAX_METADATA, Found, Turned
 
 _FULL_BOX = 4
 _MAX_BOXES = 10_000
@@ -84,6 +84,11 @@ def _heif_properties(data: bytes, meta: Box, found: Found) -> None:
             found.bits = 12 if data[start + 2] & 0x20 else 10
         if own and number not in own:
             continue
+        if number in own and kind == b"irot" and data[start:end]:
+            quarter = bool(data[start] & 1)
+            found.turned = Turned(bool(data[start] & 3) or found.turned.at_all, quarter)
+        elif number in own and kind == b"imir":
+            found.turned = found.turned._replace(at_all=True)
         if kind == b"ispe" and end - start >= _FULL_BOX + 8:
             size = struct.unpack_from(">II", data, start + _FULL_BOX)
         if kind == b"colr" and data[start : start + 4] == b"nclx":
@@ -333,15 +338,15 @@ def jxl(data: bytes) -> Found:
     """Metadata of a JPEG XL file in a container, as far as it is not compressed."""
     found = Found()
     if data.startswith(b"\xff\x0a"):
-        found.size = _jxl_size(data[2:20])
+        _jxl_header(data[2:20], found)
         return found
     for kind, start, end in boxes(data, 0, len(data)):
         if kind == b"Exif" and end - start > 4:
             found.exif = data[start + 4 + int.from_bytes(data[start : start + 4], "big") : end]
         elif kind == b"jxlc" and data[start : start + 2] == b"\xff\x0a":
-            found.size = _jxl_size(data[start + 2 : start + 20])
+            _jxl_header(data[start + 2 : start + 20], found)
         elif kind == b"jxlp" and data[start + 4 : start + 6] == b"\xff\x0a":
-            found.size = _jxl_size(data[start + 6 : start + 24])
+            _jxl_header(data[start + 6 : start + 24], found)
         elif kind == b"xml ":
             found.xmp = data[start:end]
         elif kind == b"brob":
@@ -349,8 +354,8 @@ def jxl(data: bytes) -> Found:
     return found
 
 
-def _jxl_size(data: bytes) -> tuple[int, int]:
-    """Width and height from a codestream's header (ISO/IEC 18181-1, SizeHeader)."""
+def _jxl_header(data: bytes, found: Found) -> None:
+    """Size and orientation from a codestream's SizeHeader and ImageMetadata (ISO/IEC 18181-1)."""
     value, at = int.from_bytes(data, "little"), 0
 
     def bits(count: int) -> int:
@@ -365,4 +370,6 @@ def _jxl_size(data: bytes) -> tuple[int, int]:
     height = side(small)
     ratio = bits(3)
     over, under = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
-    return (height * over // under if ratio else side(small)), height
+    found.size = (height * over // under if ratio else side(small)), height
+    if not bits(1) and bits(1):
+        found.turned = Turned.by(1 + bits(3))

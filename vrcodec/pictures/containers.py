@@ -11,7 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from vrcodec.errors import PictureError
 from vrcodec.pictures import xmp
@@ -49,6 +49,26 @@ _RAW_PROFILES = {
 }
 
 
+class Turned(NamedTuple):
+    """What a decoder has done to a picture by itself.
+
+    Attributes:
+        at_all: it was turned or mirrored.
+        sideways: so that width and height changed places.
+    """
+
+    at_all: bool = False
+    sideways: bool = False
+
+    @classmethod
+    def by(cls, orientation: float | None) -> Turned:
+        """As an orientation of EXIF asks for."""
+        return cls(orientation in range(2, 9), orientation in range(5, 9))
+
+
+AS_STORED = Turned()
+
+
 @dataclasses.dataclass
 class Found:
     """What a file says beside its pixels.
@@ -64,6 +84,7 @@ class Found:
         bits: per sample, where that is for the container to say.
         check: looks whether the pixels are whole; raises PictureError. To be called when it is
             known that they are not too many.
+        turned: what a decoder does that turns pictures by what the container says.
         frames: how many pictures there are; None if that is for Pillow to say.
         room: bytes that packed metadata may still have when they are inflated.
         notes: what had to be left out.
@@ -80,6 +101,7 @@ class Found:
     srgb: bool = False
     dpi: tuple[float, float] | None = None
     bits: int | None = None
+    turned: Turned = AS_STORED
     frames: int | None = None
     check: Callable[[], None] | None = None
     room: int = 2 * MAX_METADATA

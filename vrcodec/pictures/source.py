@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageFile
 
 from vrcodec.errors import PictureError
 from vrcodec.pictures import boxes, containers, exif, tiff
-from vrcodec.pictures.containers import Found
+from vrcodec.pictures.containers import AS_STORED, Found, Turned
 
 KEY = "vrcodec source"
 """Under this key of `info` a picture carries its Source."""
@@ -47,7 +47,9 @@ class Source:
         scale: sample values of black and white, of pictures with more than 8 bits.
         frames: how many pictures the file has, counted up to 1000.
         cicp: colour primaries and transfer function (ITU-T H.273).
-        orientation: what to do to the pixels, whatever EXIF and XMP say; None: as those say.
+        orientation: what is still to do to the pixels, whatever EXIF and XMP say; None: as those
+            say.
+        turned: what the decoder has done to them, and metadata may not know.
         notes: what was left out while reading.
         format: of the file, as Pillow calls it.
     """
@@ -59,6 +61,7 @@ class Source:
     frames: int = 1
     cicp: tuple[int, int] | None = None
     orientation: int | None = None
+    turned: Turned = AS_STORED
     notes: tuple[str, ...] = ()
     format: str = ""
 
@@ -95,7 +98,7 @@ def describe(image: Image.Image, stream: BinaryIO | None, found: Found) -> Facts
     if image.format == "TIFF" and stream is not None:
         facts.samples = samples = tiff.inspect(stream)
         bits, frames = samples.bits if samples.bits > 8 else 8, samples.pages
-        orientation = 1 if samples.upright else None
+        orientation, found.turned = samples.orientation, samples.turned
     elif image.format == "GIF":
         tiles = getattr(image, "tile", ())
         facts.box = tiles[0][1] if tiles else None
@@ -120,6 +123,7 @@ def describe(image: Image.Image, stream: BinaryIO | None, found: Found) -> Facts
         frames=min(frames, MAX_FRAMES),
         cicp=found.cicp,
         orientation=orientation,
+        turned=found.turned if image.format != "AVIF" else AS_STORED,
         notes=tuple(found.notes),
         format=image.format or "",
     )
