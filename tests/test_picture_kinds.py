@@ -659,6 +659,66 @@ def test_raw_entries_reach_every_format(format: str, order: str, photo: Image.Im
     assert found.read(places[2])[1] == (2, b"N\0")
 
 
+RAW = {
+    "P4": b"P4 9 2\n" + b"\xaa\x80" * 2,
+    "P5": b"P5\n# P5 1 1 255\n3 2 255\n" + b"P5 1 1",
+    "P5 of 16 bits": b"P5 3 1 1000\n" + struct.pack(">3H", 0, 500, 1000),
+    "P6": b"P6 1 2 255\n" + b"P6 1 1",
+    "Pf": b"Pf 2 1 -1.0\n" + struct.pack("<2f", 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize("between", [b"", b"\n"])
+def test_further_pictures_of_netpbm_are_spoken_of(
+    name: str, between: bytes, tmp_path: Path
+) -> None:
+    one = RAW[name]
+    path = tmp_path / "a.pnm"
+    rest = between + b"P6 1 1 255\nabc"
+    for data, said in (
+        (one, ""),
+        (one + b"\n", ""),
+        (one + b"rubbish", ""),
+        (one + rest, "first of 2 frames"),
+        (one + rest * 4, "first of 5 frames"),
+        (one + rest + b"P2 1 1 9 5 P2 1 1 9 5", "first of 3 frames"),
+        (one + rest * 2000, "first of more than 1000 frames"),
+    ):
+        path.write_bytes(data)
+        for source in (data, path):
+            assert " ".join(notes(open_picture(source, "x"))).startswith(said), data[:50]
+            assert said or "frames" not in " ".join(notes(open_picture(source, "x")))
+        assert said in to_coded(Image.open(io.BytesIO(data))).notes or not said
+
+
+DESCRIBED = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432)
+WINDOWS = (40091, 40092, 40093, 40094, 40095)
+
+
+def test_what_describes_the_picture_stays_from_and_to_tiff(photo: Image.Image) -> None:
+    first = {tag: (2, b"%d\0" % tag) for tag in DESCRIBED}
+    first |= {tag: (1, f"{tag}\0".encode("utf-16-le")) for tag in WINDOWS}
+    first |= {tag: (3, struct.pack("<H", tag % 100)) for tag in (18246, 18249)}
+    photo.info["exif"] = b"Exif\0\0" + exif_block(first)
+    file = save_picture(photo, "tiff")
+    del photo.info["exif"]
+    with Image.open(io.BytesIO(file)) as image:
+        assert {tag: image.tag_v2[tag] for tag in DESCRIBED} == {tag: str(tag) for tag in DESCRIBED}
+        assert image.tag_v2[18246] == 46
+    coded = to_coded(open_picture(file, "x"))
+    found = Block(coded.extras[Extra.EXIF])
+    assert {tag: raw for tag, raw in found.read(found.first).items() if tag in first} == first
+
+
+def test_tags_of_big_tiff_that_exif_has_no_type_for(photo: Image.Image) -> None:
+    entry = struct.pack("<HHQ", 270, 2, 4)
+    data = saved(photo, "TIFF", tiffinfo={270: "abc"}, big_tiff=True)
+    assert entry in data
+    coded = to_coded(open_picture(data.replace(entry, struct.pack("<HHQ", 270, 16, 1)), "x"))
+    assert Extra.EXIF not in coded.extras
+
+
 @pytest.mark.parametrize("name", ["exif", "APP1", "xmp", "icc", "icm"])
 def test_profiles_in_text(name: str, photo: Image.Image) -> None:
     body = {

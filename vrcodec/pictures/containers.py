@@ -30,6 +30,8 @@ _ADAM7 = (
     (0, 1, 1, 2),
 )
 _NETPBM = re.compile(rb"P[1-6f](?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]{1,30}){2,3}(?=\s|#|$)")
+_TOKEN = re.compile(rb"(?:\s|#[^\r\n]*[\r\n])+([^\s#]{1,30})")
+_RAW_TOKENS = {b"P4": 2, b"P5": 3, b"P6": 3, b"Pf": 3}
 _MOST_NETPBM = 1 << 16
 _SGI_HEAD = 512
 _MOST_SHARED = 16
@@ -274,6 +276,48 @@ def check_netpbm(stream: BinaryIO) -> None:
     stream.seek(0)
     if not _NETPBM.match(stream.read(_MOST_NETPBM)):
         raise PictureError("Netpbm header that is damaged, or long")
+
+
+def netpbm_pictures(stream: BinaryIO, most: int) -> int:
+    """How many pictures a Netpbm file has, at most so many: only raw ones have others behind them.
+
+    Another picture follows the last byte of one, or a line end that some write there.
+    """
+    found = at = 0
+    size = stream.seek(0, 2)
+    while found < most and at < size:
+        stream.seek(at)
+        head = stream.read(_MOST_NETPBM)
+        blank = len(head) - len(head.lstrip()) if found else 0
+        if not _NETPBM.match(head, blank):
+            break
+        found += 1
+        raster = _raw_raster(head[blank:])
+        if not raster:
+            break
+        at += blank + raster
+    return max(1, found)
+
+
+def _raw_raster(head: bytes) -> int:
+    """Where a raw picture ends that begins like this; 0 of one in plain text, or a damaged one."""
+    tokens, at = [], 2
+    for _ in range(_RAW_TOKENS.get(head[:2], 0)):
+        match = _TOKEN.match(head, at)
+        if not match:
+            return 0
+        tokens.append(int(match[1]) if match[1].isdigit() else 0)
+        at = match.end()
+    if not tokens:
+        return 0
+    width, height, largest = (*tokens, 1)[:3]
+    row = {
+        b"P4": -(-width // 8),
+        b"P5": width * (1 + (largest > 255)),
+        b"P6": 3 * width * (1 + (largest > 255)),
+        b"Pf": 4 * width,
+    }[head[:2]]
+    return at + 1 + row * height
 
 
 def sgi(data: bytes) -> Found:

@@ -16,9 +16,14 @@ EXIF_IFD, GPS_IFD, INTEROP_IFD = 34665, 34853, 40965
 ORIENTATION, THUMBNAIL_AT, XMP = 274, 513, 700
 KIND_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of one value of each type."""
-DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 316, 33432)
-"""Tags that mean the same in any TIFF file: description, make, model, software, date, artist, host
-computer, copyright. The others describe how one is stored."""
+DESCRIPTIVE = (
+    *(269, 270, 271, 272, 285, 305, 306, 315, 316),
+    *(18246, 18249, 33432),
+    *(40091, 40092, 40093, 40094, 40095),
+)
+"""Tags that mean the same in any TIFF file: names of document and page, description, make, model,
+software, date, artist, host computer; rating, copyright; and Windows' title, comment, author,
+keywords, subject. The others describe how one is stored."""
 
 _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I"}
 _NUMBERS |= {5: "II", 10: "ii", 11: "f", 12: "d"}

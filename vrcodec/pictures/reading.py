@@ -247,6 +247,7 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
         stream = io.BytesIO(found.clean or data)
     elif format.plugin == "PPM":
         containers.check_netpbm(stream)
+        found = source.containing("PPM", stream)
         stream.seek(0)
     elif format.plugin == "TIFF":
         across, down = tiff.inspect(stream).piece  # whose refusals say more than Pillow's

@@ -221,6 +221,8 @@ def containing(format: str | None, stream: BinaryIO) -> Found:
     """
     if format == "TIFF":
         return _tiff_container(stream)
+    if format == "PPM":
+        return Found(frames=containers.netpbm_pictures(stream, MAX_FRAMES))
     readers = {
         "PNG": containers.png,
         "WEBP": containers.webp,

@@ -350,5 +350,6 @@ def _tree(file: _File, first: Directory) -> exif.Tree:
                     for inner, raw in file.directory(place).items()
                     if raw[0] in exif.KIND_SIZES
                 }
-    kept = {tag: first[tag] for tag in exif.DESCRIPTIVE if tag in first}
+    described = ((tag, first.get(tag, (0, b""))) for tag in exif.DESCRIPTIVE)
+    kept = {tag: raw for tag, raw in described if raw[0] in exif.KIND_SIZES}
     return exif.Tree(file.order, kept, below)
