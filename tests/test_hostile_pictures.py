@@ -274,6 +274,14 @@ def test_time_is_bounded(make: Callable[[], bytes], said: str) -> None:
     assert time.process_time() - start < SECONDS
 
 
+def test_metadata_are_collected_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    packets: list[bytes] = []
+    once = xmp.without_promises
+    monkeypatch.setattr(xmp, "without_promises", lambda data: packets.append(data) or once(data))
+    to_coded(open_picture(with_xmp(b"<x/>"), "x"))
+    assert packets == [b"<x/>"]
+
+
 # Memory
 
 
