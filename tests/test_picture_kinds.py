@@ -571,6 +571,23 @@ def test_orientation_in_xmp_of_any_spelling(text: str, codec: str) -> None:
     assert xmp.upright(once) == once
 
 
+def test_promises_of_several_prefixes_are_taken_out() -> None:
+    gain, container, camera = (
+        'xmlns:g="http://ns.adobe.com/hdr-gain-map/1.0/"',
+        "xmlns:c = 'http://ns.google.com/photos/1.0/container/'",
+        'xmlns:k="http://ns.google.com/photos/1.0/camera/"',
+    )
+    packet = (
+        f"<x {gain} {container} {camera} g:Version='1.0' k:MotionPhoto = \"1\" k:Other='2' a:b='3'>"
+        "<c:Directory><c:Item/></c:Directory><k:Kept>it's 5\"</k:Kept><g:Map><a:li/></g:Map></x>"
+    )
+    kept = f"<x {camera} k:Other='2' a:b='3'><k:Kept>it's 5\"</k:Kept></x>"
+    assert xmp.without_promises(packet.encode()) == kept.encode()
+    assert xmp.without_promises(kept.encode()) == kept.encode()
+    endless = kept.replace("<k:Kept>", "<k:MotionPhotoX><k:Kept>")
+    assert xmp.without_promises(endless.encode()) == endless.encode()
+
+
 def test_tiff_is_turned_once(photo: Image.Image) -> None:
     packet = TURNED[0].encode()
     for info in ({274: 6}, {700: packet}, {274: 6, 700: packet}, {274: 1, 700: packet}):

@@ -26,6 +26,7 @@ begin that are not kept."""
 _MOST, _LONGEST, _MOST_DECLARED = 100, 200, 1_000_000
 """Prefixes or orientations in a packet; characters of a prefix, and of declarations that joining
 adds."""
+_MOST_ENDLESS = 10
 _PREFIX = r"([\w.-]{1,200})"
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _USUAL = {_TIFF: "tiff", _NOTE: "xmpNote"}
@@ -197,17 +198,26 @@ def _prefixes(text: str, namespace: str) -> list[str]:
 
 
 def _without_elements(text: str, promised: Mapping[str, tuple[str, ...]]) -> str:
-    """The text without elements of names that begin so, by prefix; in one pass over it."""
-    kept, at = [], 0
+    """The text without elements of names that begin so, by prefix; in one pass over it.
+
+    A prefix counts up to its first element without an end, and all do up to the tenth such.
+    """
+    kept, at, endless = [], 0, set[str]()
     for found in re.finditer(rf"<({_PREFIX}:([\w.-]+))(?=[\s/>])[^<>]*>", text):
-        if found.start() < at or not found[3].startswith(promised.get(found[2], ())):
+        if found.start() < at or found[2] in endless:
+            continue
+        if not found[3].startswith(promised.get(found[2], ())):
             continue
         end = found.end()
         if not found[0].endswith("/>"):
             closing = f"</{found[1]}>"
-            end = text.find(closing, end) + len(closing)
-            if end < found.end():
+            end = text.find(closing, end)
+            if end < 0:
+                endless.add(found[2])
+                if len(endless) < _MOST_ENDLESS:
+                    continue
                 break
+            end += len(closing)
         kept.append(text[at : found.start()])
         at = end
     return "".join(kept) + text[at:]
