@@ -34,6 +34,7 @@ from vrcodec.pictures import (
     metadata,
     notes,
     open_picture,
+    rasters,
     save_picture,
     tiff,
     to_coded,
@@ -264,7 +265,7 @@ METADATA: tuple[Callable[[bytes], object], ...] = (
     boxes.jxl,
     lambda data: containers.webp(data.ljust(12, b"\0")),
     lambda data: tiff.inspect(io.BytesIO(data.ljust(16, b"\0"))),
-    lambda data: containers.check_netpbm(io.BytesIO(data)),
+    lambda data: rasters.check_netpbm(io.BytesIO(data)),
 )
 """Readers of what surrounds the pixels, by the first byte of an input (modulo their number)."""
 

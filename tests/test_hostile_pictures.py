@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import time
@@ -14,8 +15,9 @@ import pytest
 from PIL import Image, features
 
 from vrcodec.errors import PictureError
-from vrcodec.pictures import open_picture, to_coded
+from vrcodec.pictures import boxes, open_picture, to_coded, xmp
 from vrcodec.pictures.av1 import frame_size
+from vrcodec.pictures.containers import MAX_METADATA
 
 SECONDS = 10
 """Processor time that a file may cost; each of these took a minute or more once, or would."""
@@ -118,6 +120,118 @@ def many_scans() -> bytes:
     return data[:-2] + data[last:-2] * 3000 + b"\xff\xd9"
 
 
+def fill_bytes() -> bytes:
+    """Fill bytes that no marker follows, among the data of a scan."""
+    data = saved("JPEG")
+    return data[:-2] + b"\xff" * 1_000_000 + b"\0" + data[-2:]
+
+
+def fill_bytes_in_tiff() -> bytes:
+    inner = bytearray(fill_bytes())
+    inner[-2:] = b"\xff\xd9"
+    values = {256: 40, 257: 30, 258: 8, 259: 7, 262: 6, 277: 3}
+    entries = [number(tag, value) for tag, value in values.items()]
+    return tiff(entries + strips(30, 1, begin(9), len(inner)), bytes(inner))
+
+
+def packed_xmp(packet: bytes) -> bytes:
+    return png((b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(packet, 9)))
+
+
+def declared(space: bytes) -> bytes:
+    """A hundred prefixes of a namespace, each of them used."""
+    each = b'<a xmlns:p%d="' + space + b'" p%d:q="1"/>'
+    return b"<x>" + b"".join(each % (i, i) for i in range(100))
+
+
+def promises_of_many_prefixes() -> bytes:
+    return packed_xmp(declared(b"http://ns.apple.com/HDRGainMap/1.0/") + b"<b> " * 2_500_000)
+
+
+def orientations_of_many_prefixes() -> bytes:
+    return packed_xmp(declared(b"http://ns.adobe.com/tiff/1.0/") + b"<b> " * 2_500_000)
+
+
+def extended_xmp(extension: bytes) -> bytes:
+    identity = hashlib.md5(extension, usedforsecurity=False).hexdigest().upper().encode()
+    main = b'<a xmlns:xmpNote="%s" xmpNote:HasExtendedXMP="%s"><r:RDF></r:RDF></a>'
+    parts = [xmp.JPEG_MARK + main % (b"http://ns.adobe.com/xmp/note/", identity)]
+    for at in range(0, len(extension), 60_000):
+        head = xmp.EXTENSION_MARK + identity + struct.pack(">II", len(extension), at)
+        parts.append(head + extension[at : at + 60_000])
+    data = saved("JPEG")
+    segments = (b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts)
+    return data[:2] + b"".join(segments) + data[2:]
+
+
+def long_extended_tag() -> bytes:
+    """Ten thousand declarations, and one tag of megabytes that wants them."""
+    spaces = b"".join(b' xmlns:a%d="u"' % i for i in range(10_000))
+    tag = b"<r:Description " + b' b="c"' * 500_000
+    return extended_xmp(b"<r:RDF" + spaces + b">" + tag + b"></r:RDF>")
+
+
+def many_extended_tags() -> bytes:
+    """One long declaration, and ten thousand tags that want it."""
+    head = b'<r:RDF xmlns:a="' + b"u" * 1_000_000 + b'">'
+    return extended_xmp(head + b"<r:Description/>" * 10_000 + b"</r:RDF>")
+
+
+def many_palettes() -> bytes:
+    data = saved("PNG")
+    at, end = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
+    control = chunk((b"fcTL", bytes(26))) * 30_000
+    return data[:at] + chunk((b"PLTE", b"abc")) * 30_000 + data[at:end] + control + data[end:]
+
+
+def overlapping_rows() -> bytes:
+    """SGI: every row begins in the one before and has hundreds of times the samples it needs."""
+    count, body = 20_000, b"\x01\5" * 40_000
+    head = struct.pack(">HBBHHHHII", 474, 1, 1, 2, 1, count, 1, 0, 255).ljust(512, b"\0")
+    start = 512 + 8 * count
+    places = [start + 2 * i for i in range(count)]
+    lengths = [start + len(body) - place for place in places]
+    return head + struct.pack(f">{2 * count}I", *places, *lengths) + body
+
+
+def long_rows() -> bytes:
+    """SGI: few rows, each of all the file."""
+    return sgi(*[b"\x40\5" + b"\x7f\5" * 2_000_000 + b"\0"] * 4)
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def heif_items(numbers: list[int], kind: bytes, parts: int) -> bytes:
+    """Items of this kind whose parts are all the same 20,000 bytes."""
+    entries = b"".join(
+        box(b"infe", struct.pack(">IHH", 2 << 24, item, 0) + kind) for item in numbers
+    )
+    listing = box(b"iinf", struct.pack(">IH", 0, len(numbers)) + entries)
+    different = sorted(set(numbers))
+    places = b"".join(
+        struct.pack(">HHH", item, 0, parts) + struct.pack(">II", 100, 20_000) * parts
+        for item in different
+    )
+    location = box(b"iloc", bytes(4) + b"\x44\0" + struct.pack(">H", len(different)) + places)
+    empty = box(b"free", b"") * 5000
+    meta = box(b"meta", bytes(4) + empty + listing + location)
+    return box(b"ftyp", b"avif\0\0\0\0avifmif1") + box(b"mdat", b"\xff" * 30_000) + meta
+
+
+@pytest.mark.parametrize("kind", [b"Exif\0", b"mime\0application/rdf+xml\0", b"av01\0"])
+@pytest.mark.parametrize(
+    ("numbers", "parts"), [([1] * 4000, 1500), (list(range(4000)), 1)], ids=["one", "many"]
+)
+def test_items_are_fetched_once(numbers: list[int], kind: bytes, parts: int) -> None:
+    data = heif_items(numbers, kind, parts)
+    start = time.process_time()
+    found = boxes.heif(data)
+    assert time.process_time() - start < SECONDS
+    assert len(found.xmp) <= MAX_METADATA
+
+
 def shared_strips() -> bytes:
     """20,000 strips of six megabytes each, all of them the same bytes."""
     piece, count = zlib.compress(bytes(8)) + bytes(6_000_000), 20_000
@@ -136,6 +250,15 @@ def shared_strips() -> bytes:
         (many_profiles, "ICC profile left out"),
         (many_texts, "EXIF left out"),
         (long_comment, "refused: x: cannot be read: Netpbm header"),
+        (fill_bytes, ""),
+        (fill_bytes_in_tiff, ""),
+        (promises_of_many_prefixes, "gain map or video left out"),
+        (orientations_of_many_prefixes, ""),
+        (long_extended_tag, ""),
+        (many_extended_tags, "extended XMP left out"),
+        (many_palettes, ""),
+        (overlapping_rows, "refused: x: cannot be read: damaged SGI: its rows overlap"),
+        (long_rows, ""),
         (many_scans, "refused: x: cannot be read: JPEG of more than 100 scans"),
         (shared_strips, "refused: x: cannot be read: damaged TIFF: its strips or tiles overlap"),
     ],
@@ -149,6 +272,14 @@ def test_time_is_bounded(make: Callable[[], bytes], said: str) -> None:
         seen = f"refused: {error}"
     assert said in seen
     assert time.process_time() - start < SECONDS
+
+
+def test_metadata_are_collected_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    packets: list[bytes] = []
+    once = xmp.without_promises
+    monkeypatch.setattr(xmp, "without_promises", lambda data: packets.append(data) or once(data))
+    to_coded(open_picture(with_xmp(b"<x/>"), "x"))
+    assert packets == [b"<x/>"]
 
 
 # Memory

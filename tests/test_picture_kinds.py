@@ -77,6 +77,32 @@ def kept(data: bytes, **options: Any) -> tuple[Image.Image, tuple[str, ...]]:
     return from_coded(coded.pixels, coded.grey, coded.extras), coded.notes
 
 
+@pytest.mark.parametrize("fill", [1, 2, 3, 100])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_fill_bytes_before_any_marker_of_a_jpeg(fill: int, mode: str, photo: Image.Image) -> None:
+    """ITU-T T.81, B.1.1.2."""
+    data = saved(photo.convert(mode), "JPEG", restart_marker_blocks=4)
+    plain = np.asarray(open_picture(data, "x"))
+    scan = data.index(b"\xff\xda")
+    filled = data[:scan] + b"\xff" * fill + data[scan:-2] + b"\xff" * fill + data[-2:]
+    strip = tiff_of_jpeg(filled, photo.size, len(mode))
+    for file in (filled, strip):
+        for image in (open_picture(file, "x"), Image.open(io.BytesIO(file))):
+            coded = to_coded(image)
+            assert np.abs(coded.pixels.astype(int) - np.atleast_3d(plain)).max() <= 1
+    for cut in (filled[:-2], data[:-60] + b"\xff" * 60 + data[-2:]):
+        with pytest.raises(PictureError):
+            open_picture(tiff_of_jpeg(cut, photo.size, len(mode)), "x")
+
+
+def tiff_of_jpeg(data: bytes, size: tuple[int, int], samples: int) -> bytes:
+    """A TIFF file whose only strip is a JPEG file."""
+    values = {256: size[0], 257: size[1], 258: 8, 259: 7, 262: 6 if samples == 3 else 1}
+    values |= {273: 8 + 2 + 12 * 9 + 4, 277: samples, 278: size[1], 279: len(data)}
+    rows = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items()]
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", 9) + b"".join(rows) + bytes(4) + data
+
+
 # The one list of formats
 
 
@@ -629,10 +655,11 @@ def test_unusable_profile_is_said_when_stripped(photo: Image.Image) -> None:
 # Metadata
 
 
-@pytest.mark.parametrize("kind", [1, 3, 4, 5, 6, 8, 9, 10])
+@pytest.mark.parametrize("kind", [1, 3, 4, 5, 6, 8, 9, 10, 11, 12, 13])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_orientation_of_any_numeric_type(kind: int, order: str, photo: Image.Image) -> None:
-    form = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii"}[kind]
+    form = {1: "B", 3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f"}.get(kind)
+    form = form or {12: "d", 13: "I"}[kind]
     value = struct.pack(order + form, *([6, 1] if len(form) > 1 else [6]))
     block = exif_block({274: (kind, value), 315: (2, b"me\0")}, order)
     for data in (
@@ -645,6 +672,14 @@ def test_orientation_of_any_numeric_type(kind: int, order: str, photo: Image.Ima
         again = Block(result.info["exif"])
         assert again.orientation() == 1
         assert len(again.data) == len(block)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -6.0, 6.5, 1e300])
+@pytest.mark.parametrize("tag", [274, 282, 296, 513])
+def test_odd_numbers_in_exif_stop_no_picture(tag: int, value: float, photo: Image.Image) -> None:
+    sides = {key: (12, struct.pack("<d", 300.0)) for key in (282, 283)}
+    block = exif_block({274: (3, b"\6\0"), **sides, tag: (12, struct.pack("<d", value))})
+    assert kept(with_chunks(saved(photo, "PNG"), (b"eXIf", block)))[0].size[0] in {53, 75}
 
 
 TURNED = [
@@ -669,6 +704,23 @@ def test_orientation_in_xmp_of_any_spelling(text: str, codec: str) -> None:
     assert xmp.orientation(once) == 1
     assert len(packet.decode(codec)) >= len(once.decode(codec)) >= len(text) - 5
     assert xmp.upright(once) == once
+
+
+def test_promises_of_several_prefixes_are_taken_out() -> None:
+    gain, container, camera = (
+        'xmlns:g="http://ns.adobe.com/hdr-gain-map/1.0/"',
+        "xmlns:c = 'http://ns.google.com/photos/1.0/container/'",
+        'xmlns:k="http://ns.google.com/photos/1.0/camera/"',
+    )
+    packet = (
+        f"<x {gain} {container} {camera} g:Version='1.0' k:MotionPhoto = \"1\" k:Other='2' a:b='3'>"
+        "<c:Directory><c:Item/></c:Directory><k:Kept>it's 5\"</k:Kept><g:Map><a:li/></g:Map></x>"
+    )
+    kept = f"<x {camera} k:Other='2' a:b='3'><k:Kept>it's 5\"</k:Kept></x>"
+    assert xmp.without_promises(packet.encode()) == kept.encode()
+    assert xmp.without_promises(kept.encode()) == kept.encode()
+    endless = kept.replace("<k:Kept>", "<k:MotionPhotoX><k:Kept>")
+    assert xmp.without_promises(endless.encode()) == endless.encode()
 
 
 def test_tiff_is_turned_once(photo: Image.Image) -> None:
@@ -757,6 +809,66 @@ def test_raw_entries_reach_every_format(format: str, order: str, photo: Image.Im
     assert camera[37500] == (7, b"maker's own \xff bytes")
     assert struct.unpack(found.order + "II", camera[33434][1]) == (1, 4)
     assert found.read(places[2])[1] == (2, b"N\0")
+
+
+RAW = {
+    "P4": b"P4 9 2\n" + b"\xaa\x80" * 2,
+    "P5": b"P5\n# P5 1 1 255\n3 2 255\n" + b"P5 1 1",
+    "P5 of 16 bits": b"P5 3 1 1000\n" + struct.pack(">3H", 0, 500, 1000),
+    "P6": b"P6 1 2 255\n" + b"P6 1 1",
+    "Pf": b"Pf 2 1 -1.0\n" + struct.pack("<2f", 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize("between", [b"", b"\n"])
+def test_further_pictures_of_netpbm_are_spoken_of(
+    name: str, between: bytes, tmp_path: Path
+) -> None:
+    one = RAW[name]
+    path = tmp_path / "a.pnm"
+    rest = between + b"P6 1 1 255\nabc"
+    for data, said in (
+        (one, ""),
+        (one + b"\n", ""),
+        (one + b"rubbish", ""),
+        (one + rest, "first of 2 frames"),
+        (one + rest * 4, "first of 5 frames"),
+        (one + rest + b"P2 1 1 9 5 P2 1 1 9 5", "first of 3 frames"),
+        (one + rest * 2000, "first of more than 1000 frames"),
+    ):
+        path.write_bytes(data)
+        for source in (data, path):
+            assert " ".join(notes(open_picture(source, "x"))).startswith(said), data[:50]
+            assert said or "frames" not in " ".join(notes(open_picture(source, "x")))
+        assert said in to_coded(Image.open(io.BytesIO(data))).notes or not said
+
+
+DESCRIBED = (269, 270, 271, 272, 285, 305, 306, 315, 316, 33432)
+WINDOWS = (40091, 40092, 40093, 40094, 40095)
+
+
+def test_what_describes_the_picture_stays_from_and_to_tiff(photo: Image.Image) -> None:
+    first = {tag: (2, b"%d\0" % tag) for tag in DESCRIBED}
+    first |= {tag: (1, f"{tag}\0".encode("utf-16-le")) for tag in WINDOWS}
+    first |= {tag: (3, struct.pack("<H", tag % 100)) for tag in (18246, 18249)}
+    photo.info["exif"] = b"Exif\0\0" + exif_block(first)
+    file = save_picture(photo, "tiff")
+    del photo.info["exif"]
+    with Image.open(io.BytesIO(file)) as image:
+        assert {tag: image.tag_v2[tag] for tag in DESCRIBED} == {tag: str(tag) for tag in DESCRIBED}
+        assert image.tag_v2[18246] == 46
+    coded = to_coded(open_picture(file, "x"))
+    found = Block(coded.extras[Extra.EXIF])
+    assert {tag: raw for tag, raw in found.read(found.first).items() if tag in first} == first
+
+
+def test_tags_of_big_tiff_that_exif_has_no_type_for(photo: Image.Image) -> None:
+    entry = struct.pack("<HHQ", 270, 2, 4)
+    data = saved(photo, "TIFF", tiffinfo={270: "abc"}, big_tiff=True)
+    assert entry in data
+    coded = to_coded(open_picture(data.replace(entry, struct.pack("<HHQ", 270, 16, 1)), "x"))
+    assert Extra.EXIF not in coded.extras
 
 
 @pytest.mark.parametrize("name", ["exif", "APP1", "xmp", "icc", "icm"])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from vrcodec.errors import PictureError
 from vrcodec.pictures import av1
-from vrcodec.pictures.containers import MAX_METADATA, Found
+from vrcodec.pictures.containers import MAX_METADATA, Found, Turned
 
 _FULL_BOX = 4
 _MAX_BOXES = 10_000
@@ -86,6 +86,11 @@ def _heif_properties(data: bytes, meta: Box, found: Found) -> None:
             found.bits = 12 if data[start + 2] & 0x20 else 10
         if own and number not in own:
             continue
+        if number in own and kind == b"irot" and data[start:end]:
+            quarter = bool(data[start] & 1)
+            found.turned = Turned(bool(data[start] & 3) or found.turned.at_all, quarter)
+        elif number in own and kind == b"imir":
+            found.turned = found.turned._replace(at_all=True)
         if kind == b"ispe" and end - start >= _FULL_BOX + 8:
             size = struct.unpack_from(">II", data, start + _FULL_BOX)
         if kind == b"colr" and data[start : start + 4] == b"nclx":
@@ -128,7 +133,7 @@ def _heif_items(data: bytes, meta: Box, found: Found) -> bytes | None:
     listing = _inside(data, (b"iinf",), meta[1], meta[2])
     if listing is None:
         return None
-    clean, places = bytearray(data), _locations(data, meta)
+    clean, items = bytearray(data), _Items(data, meta)
     start = listing[1] + _FULL_BOX + (4 if data[listing[1]] else 2)
     for kind, first, last in boxes(data, start, listing[2]):
         version = data[first]
@@ -136,16 +141,16 @@ def _heif_items(data: bytes, meta: Box, found: Found) -> bytes | None:
         (item,) = struct.unpack_from(">I" if version == 3 else ">H", data, first + _FULL_BOX)
         name = data[at + 2 : at + 6]
         if name == b"av01":
-            _check_frame(_contents(data, meta, places.get(item), _SEQUENCE), found)
+            _check_frame(items.begin(item), found)
         if kind != b"infe" or version < 2:
             continue
         if name == b"Exif":
             clean[at + 2 : at + 6] = b"exiF"
-            body = b"" if found.exif else _contents(data, meta, places.get(item))
+            body = b"" if found.exif else items.whole(item)
             skip = 4 + struct.unpack_from(">I", body)[0] if len(body) >= 4 else 0
             found.exif = found.exif or body[skip:]
         elif name == b"mime" and b"application/rdf+xml" in data[at + 6 : last]:
-            found.xmp = found.xmp or _contents(data, meta, places.get(item))
+            found.xmp = found.xmp or items.whole(item)
     return bytes(clean)
 
 
@@ -156,19 +161,38 @@ def _check_frame(stream: bytes, found: Found) -> None:
         raise PictureError(f"damaged AVIF: a picture of {size[0]}x{size[1]} inside another size")
 
 
-def _contents(data: bytes, meta: Box, place: _Location | None, most: int = MAX_METADATA) -> bytes:
-    """The first bytes of an item, from wherever they lie; nothing of one that is too large."""
-    if place is None:
-        return b""
-    stored = _inside(data, (b"idat",), meta[1], meta[2]) if place.inside else None
-    shift = stored[1] if stored else 0
-    if most == MAX_METADATA and sum(length for _, length in place.extents) > most:
-        return b""
-    parts, left = [], most
-    for start, length in place.extents:
-        parts.append(data[shift + start : shift + start + min(length, left)])
-        left -= len(parts[-1])
-    return b"".join(parts)
+class _Items:
+    """The items of a file, from wherever their bytes lie. Each is given once.
+
+    Attributes:
+        room: bytes that may still be fetched, since items may overlap.
+    """
+
+    def __init__(self, data: bytes, meta: Box) -> None:
+        self.data, self.places = data, _locations(data, meta)
+        stored = _inside(data, (b"idat",), meta[1], meta[2])
+        self.stored = stored[1] if stored else 0
+        self.room = 2 * MAX_METADATA
+
+    def begin(self, item: int) -> bytes:
+        """The bytes of an item in which the sequence header of its AV1 stream is."""
+        return self._fetch(self.places.pop(item, None), _SEQUENCE)
+
+    def whole(self, item: int) -> bytes:
+        """An item; nothing of one that is too large."""
+        place = self.places.pop(item, None)
+        size = sum(length for _, length in place.extents) if place else 0
+        if size > min(MAX_METADATA, self.room):
+            return b""
+        self.room -= size
+        return self._fetch(place, size)
+
+    def _fetch(self, place: _Location | None, most: int) -> bytes:
+        parts, shift = [], self.stored if place and place.inside else 0
+        for start, length in place.extents if place else ():
+            parts.append(self.data[shift + start : shift + start + min(length, most)])
+            most -= len(parts[-1])
+        return b"".join(parts)
 
 
 @dataclasses.dataclass
@@ -337,7 +361,7 @@ def jxl(data: bytes) -> Found:
 
 
 def _jxl_header(data: bytes, found: Found) -> None:
-    """Size and bits per sample of a codestream (ISO/IEC 18181-1, SizeHeader, ImageMetadata)."""
+    """Size, orientation and depth of a codestream (ISO/IEC 18181-1, SizeHeader, ImageMetadata)."""
     value, at = int.from_bytes(data, "little"), 0
 
     def bits(count: int) -> int:
@@ -363,7 +387,7 @@ def _jxl_header(data: bytes, found: Found) -> None:
     if bits(1):  # everything else is usual
         return
     if bits(1):
-        bits(3)  # orientation
+        found.turned = Turned.by(1 + bits(3))
         if bits(1):
             size()  # as it is meant to be shown
         if bits(1):

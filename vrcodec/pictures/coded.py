@@ -89,6 +89,11 @@ def notes(image: Image.Image, strip: bool = False) -> tuple[str, ...]:
         image: of `open_picture`; of others less is known until they are coded.
         strip: metadata will be left behind on purpose, and is not spoken of.
     """
+    beside = metadata.collect(image, samples.is_grey(image, metadata.profile_of(image)))
+    return _lines(image, beside, strip)
+
+
+def _lines(image: Image.Image, beside: metadata.Metadata, strip: bool) -> tuple[str, ...]:
     known = source.of(image)
     lines = []
     if known.frames > 1:
@@ -100,8 +105,6 @@ def notes(image: Image.Image, strip: bool = False) -> tuple[str, ...]:
         lines.append(f"{image.mode} converted to RGB")
     if samples.is_invisible(image):
         lines.append("wholly transparent: its colours are not kept")
-    grey = samples.is_grey(image, metadata.profile_of(image))
-    beside = metadata.collect(image, grey)
     lines += beside.colours.notes if strip else (*known.notes, *beside.notes)
     return tuple(dict.fromkeys(lines))
 
@@ -124,7 +127,8 @@ def to_coded(image: Image.Image, strip: bool = False) -> CodedPicture:
     with pillow_errors("cannot be converted"):
         image = reading.load(image)
         grey = samples.is_grey(image, metadata.profile_of(image))
-        lines, known = list(notes(image, strip)), metadata.collect(image, grey)
+        known = metadata.collect(image, grey)
+        lines = list(_lines(image, known, strip))
         deep = source.of(image).bits > 8
         if known.orientation in _TURNS:
             image = image.transpose(_TURNS[known.orientation])

@@ -1,17 +1,17 @@
 """What stands around the pixels in a file: metadata and colour, read without any decoder.
 
-PNG, WebP and BMP are taken apart here, JPEG in jpeg.py, what is made of boxes in boxes.py. Each
-gives what it found, and the file for Pillow: without what Pillow could refuse it for.
+PNG, WebP and BMP are taken apart here, JPEG in jpeg.py, what is made of boxes in boxes.py, older
+formats in rasters.py. Each gives what it found, and the file for Pillow: without what Pillow could
+refuse it for.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import NamedTuple
 
 from vrcodec.errors import PictureError
 from vrcodec.pictures import xmp
@@ -29,11 +29,6 @@ _ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-_NETPBM = re.compile(rb"P[1-6f](?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]{1,30}){2,3}(?=\s|#|$)")
-_MOST_NETPBM = 1 << 16
-_SUN_PACKED = 2
-_XPM_COLOUR = re.compile(rb"[ \t]#([0-9A-Fa-f]+)")
-_SGI_HEAD = 512
 _NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _INFLATE_STEP = 1 << 20
 _MOST_INFLATED = 1032
@@ -47,6 +42,26 @@ _RAW_PROFILES = {
     b"icc": "icc",
     b"icm": "icc",
 }
+
+
+class Turned(NamedTuple):
+    """What a decoder has done to a picture by itself.
+
+    Attributes:
+        at_all: it was turned or mirrored.
+        sideways: so that width and height changed places.
+    """
+
+    at_all: bool = False
+    sideways: bool = False
+
+    @classmethod
+    def by(cls, orientation: float | None) -> Turned:
+        """As an orientation of EXIF asks for."""
+        return cls(orientation in range(2, 9), orientation in range(5, 9))
+
+
+AS_STORED = Turned()
 
 
 @dataclasses.dataclass
@@ -64,6 +79,7 @@ class Found:
         bits: per sample, where that is for the container to say.
         check: looks whether the pixels are whole; raises PictureError. To be called when it is
             known that they are not too many.
+        turned: what a decoder does that turns pictures by what the container says.
         frames: how many pictures there are; None if that is for Pillow to say.
         room: bytes that packed metadata may still have when they are inflated.
         notes: what had to be left out.
@@ -80,6 +96,7 @@ class Found:
     srgb: bool = False
     dpi: tuple[float, float] | None = None
     bits: int | None = None
+    turned: Turned = AS_STORED
     frames: int | None = None
     check: Callable[[], None] | None = None
     room: int = 2 * MAX_METADATA
@@ -92,16 +109,18 @@ def png(data: bytes) -> Found:
     Raises:
         PictureError: a needed chunk is damaged, or the picture is not whole.
     """
-    found, kept, ended, in_animation = Found(), [data[:8]], False, False
+    found, kept = Found(), [data[:8]]
+    ended = pixels = in_animation = False
     for kind, body, whole, sound in _chunks(data):
         if kind in _NEEDED:
             if not sound and kind != b"IEND":
                 raise PictureError(f"damaged PNG: checksum of {kind.decode()}")
             kept.append(whole)
             ended = ended or kind == b"IEND"
+            pixels = pixels or kind == b"IDAT"
         elif sound:
             _png_facts(found, kind, body)
-            in_animation = in_animation or (kind == b"fcTL" and not _has_pixels(kept))
+            in_animation = in_animation or (kind == b"fcTL" and not pixels)
     if not ended:
         kept.append(_chunk(b"IEND", b""))
     if found.frames and not in_animation:
@@ -131,10 +150,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _has_pixels(chunks: list[bytes]) -> bool:
-    return any(chunk[4:8] == b"IDAT" for chunk in chunks)
 
 
 def _check_png_pixels(kept: list[bytes]) -> None:
@@ -247,57 +262,6 @@ def _limited(found: Found, name: str, value: bytes | None) -> bytes:
         found.notes.append(f"{name} left out: more than {MAX_METADATA:,} bytes")
         return b""
     return value
-
-
-def check_netpbm(stream: BinaryIO) -> None:
-    """Raise PictureError for a header longer than anybody needs: Pillow reads it byte by byte."""
-    stream.seek(0)
-    if not _NETPBM.match(stream.read(_MOST_NETPBM)):
-        raise PictureError("Netpbm header that is damaged, or long")
-
-
-def sgi(data: bytes) -> Found:
-    """An SGI file, whose packed rows are to be checked."""
-    return Found(check=lambda: _check_sgi_rows(data), bits=8 * data[3])
-
-
-def _check_sgi_rows(data: bytes) -> None:
-    """Raise PictureError for a row that is too short: Pillow leaves the rest as it was before."""
-    packed, unit, _, width, height, channels = struct.unpack_from(">BBHHHH", data, 2)
-    rows = height * channels
-    if not packed or len(data) < _SGI_HEAD + 8 * rows:
-        return
-    places = struct.unpack_from(f">{rows}I", data, _SGI_HEAD)
-    lengths = struct.unpack_from(f">{rows}I", data, _SGI_HEAD + 4 * rows)
-    for place, length in set(zip(places, lengths, strict=True)):
-        if _sgi_samples(data[place : place + length], unit) < width:
-            raise PictureError("damaged SGI: a row is too short")
-
-
-def _sgi_samples(row: bytes, unit: int) -> int:
-    """Samples in a packed row: runs and copies, each with its count in seven bits."""
-    at, found = unit - 1, 0
-    while at < len(row) and (count := row[at] & 127):
-        found += count
-        at += unit * (1 + (count if row[at] & 128 else 1))
-    return found
-
-
-def sun(data: bytes) -> Found:
-    """A Sun raster file. Raises PictureError for one that Pillow would read askew."""
-    width, _, depth, _, kind = struct.unpack_from(">IIIII", data, 4)
-    if depth == 32:
-        raise PictureError("Sun raster of 32 bits is not supported")
-    if kind == _SUN_PACKED and -(-width * depth // 8) % 2:  # rows are whole words
-        raise PictureError("packed Sun raster with rows of odd length is not supported")
-    return Found()
-
-
-def xpm(data: bytes) -> Found:
-    """An XPM file. Raises PictureError for colours that Pillow would read wrong."""
-    if any(len(digits) != 6 for digits in _XPM_COLOUR.findall(data)):
-        raise PictureError("XPM with colours of other than six digits is not supported")
-    return Found()
 
 
 def webp(data: bytes) -> Found:

@@ -7,6 +7,7 @@ each a tag, a type, a count and a value, or where the value lies if it is longer
 from __future__ import annotations
 
 import dataclasses
+import math
 import struct
 from collections.abc import Iterator, Mapping
 
@@ -15,12 +16,18 @@ EXIF_IFD, GPS_IFD, INTEROP_IFD = 34665, 34853, 40965
 ORIENTATION, THUMBNAIL_AT, XMP = 274, 513, 700
 KIND_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 """Bytes of one value of each type."""
-DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 316, 33432)
-"""Tags that mean the same in any TIFF file: description, make, model, software, date, artist, host
-computer, copyright. The others describe how one is stored."""
+DESCRIPTIVE = (
+    *(269, 270, 271, 272, 285, 305, 306, 315, 316),
+    *(18246, 18249, 33432),
+    *(40091, 40092, 40093, 40094, 40095),
+)
+"""Tags that mean the same in any TIFF file: names of document and page, description, make, model,
+software, date, artist, host computer; rating, copyright; and Windows' title, comment, author,
+keywords, subject. The others describe how one is stored."""
 
-_INTEGERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
-_RATIONALS = {5: "II", 10: "ii"}
+_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I"}
+_NUMBERS |= {5: "II", 10: "ii", 11: "f", 12: "d"}
+"""How a value of each numeric type is stored; of rationals, above and below the line."""
 _SWAPPED = {5: "I", 10: "I", 3: "H", 8: "H", 4: "I", 9: "I", 11: "I", 12: "Q", 13: "I"}
 _POINTERS = {EXIF_IFD, GPS_IFD, INTEROP_IFD}
 _SIDES = {282: 283, 40962: 40963}
@@ -142,7 +149,7 @@ class Block:
         """Dots per inch, horizontal and vertical; None where they are not said."""
         numbers = {entry.tag: self._number(entry) for entry in self.entries(self.first)}
         across, down = numbers.get(282), numbers.get(283)
-        unit = {2: 1.0, 3: 2.54}.get(int(numbers.get(_RESOLUTION_UNIT) or 2))
+        unit = {2.0: 1.0, 3.0: 2.54}.get(numbers.get(_RESOLUTION_UNIT) or 2)
         if not across or not down or not unit:
             return None
         return across * unit, down * unit
@@ -173,12 +180,12 @@ class Block:
         if not self._whole(directory):
             return
         numbers = {entry.tag: self._number(entry) for entry in self.entries(directory)}
-        start, length = numbers.get(THUMBNAIL_AT), numbers.get(THUMBNAIL_AT + 1)
-        if start and length and int(start) + int(length) == len(self.data):
-            if int(start) > max(self._reach(), directory):
-                del self.data[int(start) :]
-        elif start and length and 8 < int(start) < int(start) + int(length) < len(self.data):
-            self.data[int(start) : int(start + length)] = bytes(int(length))
+        start, length = (int(numbers.get(THUMBNAIL_AT + i) or 0) for i in (0, 1))
+        if start and length and start + length == len(self.data):
+            if start > max(self._reach(), directory):
+                del self.data[start:]
+        elif start and length and 8 < start < start + length < len(self.data):
+            self.data[start : start + length] = bytes(length)
 
     def _reach(self) -> int:
         """Where the last byte lies that some entry uses."""
@@ -214,15 +221,10 @@ class Block:
         """An entry's first value; None if it is no number, or lies outside."""
         if not entry.size or entry.value + entry.size > len(self.data):
             return None
-        if form := _INTEGERS.get(entry.kind if entry.kind != 13 else 4):
-            return self._unpack(form, entry.value)[0]
-        if form := _RATIONALS.get(entry.kind):
-            over, under = self._unpack(form, entry.value)
-            return over / under if under else None
-        return None
+        return number(entry.kind, bytes(self.data[entry.value : entry.value + 8]), self.order)
 
     def _set_number(self, entry: _Entry, value: int) -> None:
-        form = _INTEGERS.get(entry.kind) or _RATIONALS[entry.kind]
+        form = _NUMBERS[entry.kind]
         struct.pack_into(self.order + form, self.data, entry.value, *[value] * len(form))
 
     def _swap(self, one: int, other: int) -> None:
@@ -239,6 +241,15 @@ class Block:
         rest = kept + self.data[end - 4 : end]
         struct.pack_into(self.order + "H", self.data, directory, len(kept) // 12)
         self.data[start:end] = rest + bytes(end - start - len(rest))
+
+
+def number(kind: int, value: bytes, order: str) -> float | None:
+    """The first number in a value as it is stored; None if it is none, or not finite."""
+    form = order + _NUMBERS.get(kind, "")
+    if form == order or len(value) < struct.calcsize(form):
+        return None
+    over, under = (*struct.unpack_from(form, value), 1)[:2]
+    return over / under if under and math.isfinite(over) else None
 
 
 @dataclasses.dataclass

@@ -13,7 +13,7 @@ from vrcodec.pictures.containers import Found
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _DROPPED = {0xE1, 0xE2, 0xED}
 """JPEG segments that Pillow need not see: EXIF and XMP, ICC and multi-picture, Photoshop."""
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _MOST_SCANS = 100
 """Every scan passes over the whole picture; encoders make a dozen."""
@@ -46,7 +46,7 @@ def segments(data: bytes) -> tuple[Found, Scan]:
     found, scan, kept = Found(), Scan(), [data[:2]]
     parts = _JpegParts()
     at, length = 2, 2
-    while at + 4 <= len(data):
+    while at + 2 <= len(data):
         if data[at] != 0xFF or data[at + 1] == 0xFF:
             at += 1  # fill bytes, or rubbish that decoders skip
             continue
@@ -56,11 +56,12 @@ def segments(data: bytes) -> tuple[Found, Scan]:
         if marker in _STANDALONE or marker == 0:
             at += 2
             continue
+        if at + 4 > len(data):
+            break
         size = 2 + struct.unpack_from(">H", data, at + 2)[0]
         body, end = data[at + 4 : at + size], at + size
         if marker == 0xDA:
-            closing = _MARKER.search(data, end)
-            end = closing.start() if closing else len(data)
+            end = _end_of_data(data, end)
             _note_scan(scan, parts, body, data, at + size, end, length - at)
             if len(scan.ends) > _MOST_SCANS:
                 raise PictureError(f"JPEG of more than {_MOST_SCANS} scans")
@@ -73,6 +74,15 @@ def segments(data: bytes) -> tuple[Found, Scan]:
     scan.progressive, scan.arithmetic = parts.progressive, parts.arithmetic
     parts.give(found)
     return found, scan
+
+
+def _end_of_data(data: bytes, start: int) -> int:
+    """Where entropy-coded data end: before a marker and any bytes that fill up before it."""
+    closing = _MARKER.search(data, start)
+    end = closing.start() if closing else len(data)
+    while closing and end > start and data[end - 1] == 0xFF:
+        end -= 1
+    return end
 
 
 def check_restarts(scan: Scan) -> None:

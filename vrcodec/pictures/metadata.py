@@ -57,12 +57,12 @@ def collect(image: Image.Image, grey: bool) -> Metadata:
     orientation = known.orientation
     if orientation is None:
         orientation = (block.orientation() if block else None) or turned or 1
-    sideways = orientation in SIDEWAYS
+    sideways = (orientation in SIDEWAYS) != known.turned.sideways
     dpi = _dpi(image, sideways) or _block_dpi(block, sideways)
     extras: dict[Extra, bytes] = {}
     if block:
         try:
-            block.set_upright(orientation != 1, sideways)
+            block.set_upright(orientation != 1 or known.turned.at_all, sideways)
             extras[Extra.EXIF] = bytes(block.data)
         except (struct.error, IndexError, OverflowError):
             notes.append("EXIF left out: it is damaged")

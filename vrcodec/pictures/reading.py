@@ -7,27 +7,23 @@ than the caller allows, inner pictures included: none of these formats opens ano
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import io
-import logging
 import os
 import random
 import stat
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from PIL import Image, ImageChops, ImageFile, JpegImagePlugin
-from PIL import _imaging as _core
 
 from vrcodec.errors import PictureError, reason
 from vrcodec.files import read_stream
-from vrcodec.pictures import containers, exif, fax, jpeg, source, tiff
+from vrcodec.pictures import exif, fax, jpeg, rasters, source, tiff
 from vrcodec.pictures.containers import Found
 from vrcodec.pictures.formats import Format, by_head, refusal
+from vrcodec.pictures.quiet import libtiff_heard, quiet, raised_limit
 
 MAX_PIXELS = 200_000_000
 """Largest picture, width x height, that is opened or decoded unless the caller says otherwise."""
@@ -41,9 +37,6 @@ _LARGE = 16_000_000
 _USUAL_TILE = 1 << 22
 """Pixels that a tile of a small TIFF file may have all the same."""
 _FILLER = bytes(byte for byte in random.Random(1).randbytes(300) if byte != 0xFF)  # noqa: S311
-_quiet_lock = threading.RLock()
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python prints what it logs
-_limit_lock = threading.RLock()
 
 Factory = Callable[[BinaryIO, str], Image.Image]
 
@@ -108,7 +101,7 @@ def load(image: Image.Image) -> Image.Image:
     was_loaded, fresh = not image.tile, _opened_again(image, data)
     facts = source.describe(fresh if was_loaded and fresh else image, data, found)
     is_own = fresh is None or _is_as_read(image, fresh, facts, was_loaded)
-    with _libtiff_heard(image.format):
+    with libtiff_heard(image.format):
         image.load()
     if scan is not None and found.clean and not image.decoderconfig:
         untouched = JpegImagePlugin.JpegImageFile(io.BytesIO(found.clean)) if was_loaded else image
@@ -124,7 +117,7 @@ def load(image: Image.Image) -> Image.Image:
 
 def _opened_again(image: ImageFile.ImageFile, data: io.BytesIO) -> ImageFile.ImageFile | None:
     """The picture as Pillow opens it, not loaded; None where that is not to be had."""
-    with _quiet(), contextlib.suppress(Exception):
+    with quiet(), contextlib.suppress(Exception):
         return type(image)(io.BytesIO(data.getvalue()))
     return None
 
@@ -143,7 +136,7 @@ def _is_as_read(
     # Some formats have metadata behind the pixels.
     late = loaded and (image.format not in _AT_ONCE or exif_of(fresh) != exif_of(image))
     if late or (loaded and (facts.opaque or facts.box)):
-        with _libtiff_heard(image.format), contextlib.suppress(Exception):
+        with libtiff_heard(image.format), contextlib.suppress(Exception):
             fresh.load()
     if loaded and facts.opaque:
         facts.opaque = _alpha(fresh) == _alpha(image)
@@ -245,7 +238,8 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
             found = source.containing(format.plugin, io.BytesIO(data))
         stream = io.BytesIO(found.clean or data)
     elif format.plugin == "PPM":
-        containers.check_netpbm(stream)
+        rasters.check_netpbm(stream)
+        found = source.containing("PPM", stream)
         stream.seek(0)
     elif format.plugin == "TIFF":
         across, down = tiff.inspect(stream).piece  # whose refusals say more than Pillow's
@@ -261,7 +255,7 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
         found.icc, found.xmp = facts.samples.icc, facts.samples.xmp
         found.exif = source.packed_exif(facts.samples)
         image.info.pop("xmp", None)  # whose orientation Pillow would apply as well
-    with _raised_limit(max_pixels, image.width * image.height), _libtiff_heard(image.format):
+    with raised_limit(max_pixels, image.width * image.height), libtiff_heard(image.format):
         image.load()
     _check_size(image.size, max_pixels)
     if scan is not None and found.clean:
@@ -273,13 +267,13 @@ def _read(stream: BinaryIO, format: Format, factory: Factory, max_pixels: int) -
 
 
 def _opened(stream: BinaryIO, factory: Factory, max_pixels: int) -> Image.Image:
-    with _quiet():
+    with quiet():
         try:
             return factory(stream, "")
         except Image.DecompressionBombError:
             pass
         try:
-            with _raised_limit(max_pixels, max_pixels):
+            with raised_limit(max_pixels, max_pixels):
                 return factory(stream, "")
         except Image.DecompressionBombError:
             raise PictureError(f"more than {max_pixels:,} pixels") from None
@@ -313,7 +307,7 @@ def _check_pieces(stream: BinaryIO, samples: tiff.Samples, image: Image.Image) -
     """Raise PictureError for a TIFF file of which some strip or tile is damaged."""
     if samples.compression in fax.COMPRESSIONS:
         pixels = 2 * image.width * image.height
-        with _libtiff_heard("TIFF"), _raised_limit(pixels, pixels):
+        with libtiff_heard("TIFF"), raised_limit(pixels, pixels):
             fax.check(stream, samples)
     if samples.compression in {8, 32946}:
         tiled = 2 * (image.width + 4096) * (image.height + 4096) * 8
@@ -354,75 +348,3 @@ def _check_scan(data: bytes, scan: jpeg.Scan, image: Image.Image) -> None:
     other.load()
     if ImageChops.difference(image, other).getbbox(alpha_only=False):
         raise PictureError("damaged JPEG: its data end before the picture does")
-
-
-@contextlib.contextmanager
-def _raised_limit(max_pixels: int, pixels: int) -> Iterator[None]:
-    """Let Pillow read what the caller allows and Pillow's own limit, shared by all, does not."""
-    own = Image.MAX_IMAGE_PIXELS
-    if own is None or pixels <= own:
-        yield
-        return
-    with _limit_lock:
-        own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = own
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Pillow's warnings, which are about metadata that it has not been asked for."""
-    with _quiet_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _libtiff_heard(format: str | None) -> Iterator[None]:
-    """With what libtiff prints on stderr by itself heard here, and not there.
-
-    Most of it reaches us as exceptions anyway. Of fax data that end too soon or are damaged it only
-    warns, and gives a picture that is white from there on.
-
-    Raises:
-        PictureError: it has said something about fax data.
-    """
-    if format != "TIFF":
-        yield
-        return
-    with _quiet():
-        _heard.modules = modules = set[bytes]()
-        kept = [(setter, setter(_HEAR)) for setter in _libtiff_setters()]
-        try:
-            yield
-        finally:
-            _heard.modules = set[bytes]()
-            for setter, previous in kept:
-                setter(previous)
-    if b"Fax" in modules:
-        raise PictureError("damaged TIFF: its fax data are not whole")
-
-
-_heard = threading.local()
-
-
-def _hear(module: bytes | None, *_: object) -> None:
-    """What libtiff calls instead of printing; the thread that reads learns who has complained."""
-    getattr(_heard, "modules", set[bytes]()).add((module or b"")[:3])
-
-
-_HEAR = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p)(_hear)
-
-
-def _libtiff_setters() -> list[Any]:
-    """libtiff's setters of what is called at warnings and errors; none where it is built in."""
-    try:
-        library = ctypes.CDLL(_core.__file__)
-        setters = [library.TIFFSetWarningHandler, library.TIFFSetErrorHandler]
-    except (OSError, AttributeError, TypeError):
-        return []
-    for setter in setters:
-        setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
-    return setters

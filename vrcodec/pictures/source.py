@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFile
 
 from vrcodec.errors import PictureError
-from vrcodec.pictures import boxes, containers, exif, tiff
-from vrcodec.pictures.containers import Found
+from vrcodec.pictures import boxes, containers, exif, rasters, tiff
+from vrcodec.pictures.containers import AS_STORED, Found, Turned
 
 KEY = "vrcodec source"
 """Under this key of `info` a picture carries its Source."""
@@ -49,7 +49,9 @@ class Source:
         scale: sample values of black and white, of pictures with more than 8 bits.
         frames: how many pictures the file has, counted up to 1000.
         cicp: colour primaries and transfer function (ITU-T H.273).
-        orientation: what to do to the pixels, whatever EXIF and XMP say; None: as those say.
+        orientation: what is still to do to the pixels, whatever EXIF and XMP say; None: as those
+            say.
+        turned: what the decoder has done to them, and metadata may not know.
         notes: what was left out while reading.
         format: of the file, as Pillow calls it.
     """
@@ -61,6 +63,7 @@ class Source:
     frames: int = 1
     cicp: tuple[int, int] | None = None
     orientation: int | None = None
+    turned: Turned = AS_STORED
     notes: tuple[str, ...] = ()
     format: str = ""
 
@@ -97,7 +100,7 @@ def describe(image: Image.Image, stream: BinaryIO | None, found: Found) -> Facts
     if image.format == "TIFF" and stream is not None:
         facts.samples = samples = tiff.inspect(stream)
         bits, frames = samples.bits if samples.bits > 8 else 8, samples.pages
-        orientation = 1 if samples.upright else None
+        orientation, found.turned = samples.orientation, samples.turned
     elif image.format == "GIF":
         tiles = getattr(image, "tile", ())
         facts.box = tiles[0][1] if tiles else None
@@ -123,6 +126,7 @@ def describe(image: Image.Image, stream: BinaryIO | None, found: Found) -> Facts
         frames=min(frames, MAX_FRAMES),
         cicp=found.cicp,
         orientation=orientation,
+        turned=found.turned if image.format != "AVIF" else AS_STORED,
         notes=tuple(found.notes),
         format=image.format or "",
     )
@@ -221,13 +225,15 @@ def containing(format: str | None, stream: BinaryIO) -> Found:
     """
     if format == "TIFF":
         return _tiff_container(stream)
+    if format == "PPM":
+        return Found(frames=rasters.netpbm_pictures(stream, MAX_FRAMES))
     readers = {
         "PNG": containers.png,
         "WEBP": containers.webp,
         "BMP": containers.bmp,
-        "SGI": containers.sgi,
-        "SUN": containers.sun,
-        "XPM": containers.xpm,
+        "SGI": rasters.sgi,
+        "SUN": rasters.sun,
+        "XPM": rasters.xpm,
         "AVIF": boxes.heif,
         "HEIF": boxes.heif,
         "JPEG2000": boxes.jpeg2000,

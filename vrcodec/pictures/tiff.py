@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from vrcodec.errors import PictureError
 from vrcodec.pictures import exif
+from vrcodec.pictures.containers import AS_STORED, Turned
 from vrcodec.pictures.exif import Directory
 
 MAX_PAGES = 1000
@@ -50,7 +51,8 @@ class Samples:
             ones; 0 for other samples.
         pages: pictures in the file, at most MAX_PAGES.
         tree: EXIF, as raw entries.
-        upright: orientation is said, and Pillow turns the picture by it.
+        orientation: what is still to do to the pixels, whatever XMP says; None: as that says.
+        turned: what Pillow does by itself, by the orientation that is said.
         icc, xmp: as they stand there.
         compression: its number.
         pieces: where strips or tiles begin, and their bytes.
@@ -67,7 +69,8 @@ class Samples:
     whole: int
     pages: int
     tree: exif.Tree
-    upright: bool
+    orientation: int | None
+    turned: Turned
     icc: bytes
     xmp: bytes
     compression: int
@@ -162,13 +165,15 @@ def inspect(stream: BinaryIO) -> Samples:
             raise PictureError("big-endian BigTIFF is not supported")
         bits = _check_samples(file, first)
         photometric = file.number(first, 262)
+        orientation, turned = _orientation(file, first)
         return Samples(
             bits,
             inverted=bits == 16 and photometric == 0,
             whole={1: 2**32 - 1, 2: 2**31 - 1}.get(file.number(first, 339, 1), 0) * (bits == 32),
             pages=_pages(file),
             tree=_tree(file, first),
-            upright=exif.ORIENTATION in first,
+            orientation=orientation,
+            turned=turned,
             icc=first.get(34675, (0, b""))[1],
             xmp=first.get(exif.XMP, (0, b""))[1],
             compression=file.number(first, 259, 1),
@@ -321,6 +326,18 @@ def _pages(file: _File) -> int:
     return max(1, len(seen))
 
 
+def _orientation(file: _File, first: Directory) -> tuple[int | None, Turned]:
+    """Orientation that is left to do, and what Pillow does, which passes over bytes."""
+    if exif.ORIENTATION not in first:
+        return None, AS_STORED
+    kind, value = first[exif.ORIENTATION]
+    single = len(value) == exif.KIND_SIZES.get(kind)
+    wanted = exif.number(kind, value, file.order) if single else None
+    if wanted is None or wanted not in range(1, 9):
+        return 1, AS_STORED
+    return (int(wanted), AS_STORED) if kind == 1 else (1, Turned.by(wanted))
+
+
 def _tree(file: _File, first: Directory) -> exif.Tree:
     """The EXIF in a TIFF file: what describes the picture and not its storage."""
     below: dict[int, Directory] = {}
@@ -333,5 +350,6 @@ def _tree(file: _File, first: Directory) -> exif.Tree:
                     for inner, raw in file.directory(place).items()
                     if raw[0] in exif.KIND_SIZES
                 }
-    kept = {tag: first[tag] for tag in exif.DESCRIPTIVE if tag in first}
+    described = ((tag, first.get(tag, (0, b""))) for tag in exif.DESCRIPTIVE)
+    kept = {tag: raw for tag, raw in described if raw[0] in exif.KIND_SIZES}
     return exif.Tree(file.order, kept, below)

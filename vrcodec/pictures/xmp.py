@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 JPEG_MARK = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENSION_MARK = b"http://ns.adobe.com/xmp/extension/\0"
@@ -16,14 +16,18 @@ EXTENSION_MARK = b"http://ns.adobe.com/xmp/extension/\0"
 _TIFF = "http://ns.adobe.com/tiff/1.0/"
 _NOTE = "http://ns.adobe.com/xmp/note/"
 _PROMISES = {
-    "http://ns.adobe.com/hdr-gain-map/1.0/": r"[\w.-]+",
-    "http://ns.apple.com/HDRGainMap/1.0/": r"[\w.-]+",
-    "http://ns.google.com/photos/1.0/container/": r"[\w.-]+",
-    "http://ns.google.com/photos/1.0/camera/": r"(?:MotionPhoto|MicroVideo)[\w.-]*",
+    "http://ns.adobe.com/hdr-gain-map/1.0/": ("",),
+    "http://ns.apple.com/HDRGainMap/1.0/": ("",),
+    "http://ns.google.com/photos/1.0/container/": ("",),
+    "http://ns.google.com/photos/1.0/camera/": ("MotionPhoto", "MicroVideo"),
 }
-"""Properties of other pictures or videos in the same file, by namespace: none of them is kept."""
-_MOST, _LONGEST, _MOST_DECLARED = 100, 200, 10_000
-"""Prefixes or orientations in a packet; characters of a prefix; declarations that joining adds."""
+"""Properties of other pictures or videos in the same file, by namespace: how the names of those
+begin that are not kept."""
+_MOST, _LONGEST, _MOST_DECLARED = 100, 200, 1_000_000
+"""Prefixes or orientations in a packet; characters of a prefix, and of declarations that joining
+adds."""
+_MOST_ENDLESS = 10
+_PREFIX = r"([\w.-]{1,200})"
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\]>", re.DOTALL)
 _USUAL = {_TIFF: "tiff", _NOTE: "xmpNote"}
 _CODECS = (
@@ -73,13 +77,17 @@ def without_promises(packet: bytes) -> bytes:
         XmpError: it says that by too many names.
     """
     text, codec = _text(packet)
-    for namespace, names in _PROMISES.items():
+    promised: dict[str, tuple[str, ...]] = {}
+    for namespace, begins in _PROMISES.items():
         for prefix in _prefixes(text, namespace):
-            name = rf"{re.escape(prefix)}:{names}"
-            text = _without_elements(text, name)
-            text = re.sub(rf"\s{name}\s*=\s*(?:\"[^\"]*\"|'[^']*')", "", text)
-            if not re.search(rf"[<\s/]{re.escape(prefix)}:", text):
-                text = _undeclared(text, prefix)
+            promised[prefix] = promised.get(prefix, ()) + begins
+    if not promised:
+        return packet
+    text = _without_elements(text, promised)
+    text = _without_attributes(text, lambda p, name: name.startswith(promised.get(p, ())))
+    uses = (found[1] for found in re.finditer(rf"[<\s/]{_PREFIX}:", text))
+    idle = promised.keys() - {prefix for prefix in uses if prefix in promised}
+    text = _without_attributes(text, lambda p, name: p == "xmlns" and name in idle)
     return _bytes(text, codec, packet)
 
 
@@ -114,7 +122,8 @@ def joined(packet: bytes, pieces: Iterable[bytes]) -> bytes | None:
     inner = extension[start.end() : stop]
     declared = dict(re.findall(r"\sxmlns:([\w.-]+)\s*=\s*(\"[^\"]*\"|'[^']*')", extension))
     tag = re.compile(rf"<{re.escape(start[1])}:Description\b[^<>]*")
-    if len(declared) * len(tag.findall(inner)) > _MOST_DECLARED:
+    added = sum(len(prefix) + len(value) + 8 for prefix, value in declared.items())
+    if added * len(tag.findall(inner)) > _MOST_DECLARED:
         return None
     body = tag.sub(lambda found: _declaring(found[0], declared), inner)
     return _bytes(text[: end.start()] + body + text[end.start() :], codec, packet)
@@ -135,21 +144,23 @@ def _assembled(identity: bytes, pieces: Iterable[bytes]) -> bytes | None:
 def _declaring(tag: str, declared: Mapping[str, str]) -> str:
     """A start tag (without its end) that declares the prefixes used in what it holds."""
     slash = "/" if tag.endswith("/") else ""
+    own = set(re.findall(r"\sxmlns:([\w.-]+)\s*=", tag))
     new = "".join(
-        f" xmlns:{prefix}={value}"
-        for prefix, value in declared.items()
-        if not re.search(rf"\sxmlns:{re.escape(prefix)}\s*=", tag)
+        f" xmlns:{prefix}={value}" for prefix, value in declared.items() if prefix not in own
     )
     return tag.removesuffix("/") + new + slash
 
 
 def _orientations(text: str) -> list[tuple[int, int, str]]:
     """Where orientations are said, and the values: start, end, text. Raises XmpError."""
-    prefixes = "|".join(re.escape(prefix) for prefix in _prefixes(text, _TIFF))
-    name = rf"(?:{prefixes}):Orientation"
+    if "Orientation" not in text:
+        return []
+    prefixes: set[str | None] = set(_prefixes(text, _TIFF))
+    name = rf"{_PREFIX}:Orientation"
     element = name
     if re.search(rf"\sxmlns\s*=\s*[\"']{re.escape(_TIFF)}[\"']", text):
-        element = rf"(?:{name}|Orientation)"
+        element = rf"(?:{_PREFIX}:)?Orientation"
+        prefixes.add(None)
     value = r"(\s*(?:&\#(?:[0-9]{1,7}|x[0-9a-fA-F]{1,6});|[0-9]|<!\[CDATA\[\s*[0-9]\s*\]\]>)\s*)"
     inner = r"[^<>]*(?<![\w.-])[\w.-]{1,99}:value"
     patterns = (
@@ -160,7 +171,9 @@ def _orientations(text: str) -> list[tuple[int, int, str]]:
     found = []
     for pattern in patterns:
         for match in re.finditer(pattern, text):
-            found.append((match.start(1), match.end(1), match[1]))
+            if match[1] not in prefixes:
+                continue
+            found.append((match.start(2), match.end(2), match[2]))
             if len(found) > _MOST:
                 raise XmpError("orientations")
     return found
@@ -184,25 +197,43 @@ def _prefixes(text: str, namespace: str) -> list[str]:
     return found
 
 
-def _without_elements(text: str, name: str) -> str:
-    """The text without elements of these names, in one pass over it."""
-    kept, at = [], 0
-    for found in re.finditer(rf"<({name})(?=[\s/>])[^<>]*>", text):
-        if found.start() < at:
+def _without_elements(text: str, promised: Mapping[str, tuple[str, ...]]) -> str:
+    """The text without elements of names that begin so, by prefix; in one pass over it.
+
+    A prefix counts up to its first element without an end, and all do up to the tenth such.
+    """
+    kept, at, endless = [], 0, set[str]()
+    for found in re.finditer(rf"<({_PREFIX}:([\w.-]+))(?=[\s/>])[^<>]*>", text):
+        if found.start() < at or found[2] in endless:
+            continue
+        if not found[3].startswith(promised.get(found[2], ())):
             continue
         end = found.end()
         if not found[0].endswith("/>"):
             closing = f"</{found[1]}>"
-            end = text.find(closing, end) + len(closing)
-            if end < found.end():
+            end = text.find(closing, end)
+            if end < 0:
+                endless.add(found[2])
+                if len(endless) < _MOST_ENDLESS:
+                    continue
                 break
+            end += len(closing)
         kept.append(text[at : found.start()])
         at = end
     return "".join(kept) + text[at:]
 
 
-def _undeclared(text: str, prefix: str) -> str:
-    return re.sub(rf"\sxmlns:{re.escape(prefix)}\s*=\s*(?:\"[^\"]*\"|'[^']*')", "", text)
+def _without_attributes(text: str, unwanted: Callable[[str, str], bool]) -> str:
+    """The text without attributes of these prefixes and names, in one pass over it."""
+    kept, at = [], 0
+    for found in re.finditer(rf"\s{_PREFIX}:([\w.-]+)\s*=\s*([\"'])", text):
+        if found.start() < at or not unwanted(found[1], found[2]):
+            continue
+        end = text.find(found[3], found.end()) + 1
+        if end:
+            kept.append(text[at : found.start()])
+            at = end
+    return "".join(kept) + text[at:]
 
 
 def _character_references(value: str) -> str:
