@@ -160,7 +160,7 @@ def from_coded(
 
     Returns:
         A picture of mode L, LA, RGB or RGBA; its `info` holds icc_profile, exif, xmp and dpi
-        where the file has them.
+        where the file has them, but no profile for grey on colour or the other way round.
 
     Raises:
         CorruptError: a section does not hold what it should.
@@ -174,6 +174,8 @@ def from_coded(
         alpha = _unpack_alpha(extras[Extra.ALPHA], size or image.size)
         image.putalpha(alpha.reduce(reduce) if reduce > 1 else alpha)
     image.info.update(metadata.info_of(extras))
+    if image.info.get("icc_profile", b"")[16:20] == (b"RGB " if grey else b"GRAY"):
+        del image.info["icc_profile"]
     return image
 
 
