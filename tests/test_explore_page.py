@@ -9,17 +9,19 @@ import signal
 import socket
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, TESTS, picture
+from conftest import GOLDEN, TESTS, picture, wait_for
 from PIL import Image
 
 import vrcodec
 from vrcodec import Codec
+from vrcodec.explore.browser import opened
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -380,6 +382,22 @@ def test_without_styles_there_is_one_mode(browser: sync_api.Browser, address: st
     page.goto(address)
     upload(page, MACAW)
     assert part(page, "modes").is_hidden()
+    page.close()
+
+
+def test_the_file_for_the_browser_leads_to_the_page(
+    browser: sync_api.Browser, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file of this machine, which is another site to a browser."""
+    asked: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", asked.append)
+    page = browser.new_page()
+    with opened(address):
+        wait_for(lambda: bool(asked))
+        assert asked[0].startswith("file:///")
+        page.goto(asked[0])
+        page.wait_for_url(address)
+        upload(page, LIGHTHOUSE)
     page.close()
 
 

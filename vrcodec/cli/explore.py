@@ -55,12 +55,5 @@ def explore(
         with naming(str(path)):
             desk.first.append(desk.add(read_bytes(path), path.name))
 
-    def ready(address: str) -> None:
-        common.say(f"{address}\nCtrl-C ends it.")
-        if not no_browser:
-            import webbrowser
-
-            webbrowser.open(address)
-
     with listen(port) as listener:
-        serve(desk, listener, ready)
+        serve(desk, listener, lambda at: common.say(f"{at}\nCtrl-C ends it."), not no_browser)

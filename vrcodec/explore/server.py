@@ -61,6 +61,7 @@ class Desk:
 
     Attributes:
         first: names of the pictures that were there from the beginning.
+        seen: called when somebody has asked for the page.
     """
 
     codec: Codec
@@ -68,6 +69,7 @@ class Desk:
     first: list[str] = dataclasses.field(default_factory=list)
     quick: Lane = dataclasses.field(default_factory=Lane)
     patient: Lane = dataclasses.field(default_factory=Lane)
+    seen: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -181,6 +183,8 @@ async def _asset(name: str, desk: Desk, request: Any) -> Any:
     from starlette.responses import Response
 
     package, path, kind = _ASSETS[name]
+    if not name:
+        desk.seen()
     return Response(importlib.resources.files(package).joinpath(path).read_bytes(), 200, None, kind)
 
 
