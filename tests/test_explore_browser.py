@@ -13,7 +13,7 @@ import webbrowser
 from pathlib import Path
 
 import pytest
-from conftest import GOLDEN, wait_for
+from conftest import GOLDEN, picture, wait_for
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -97,3 +97,33 @@ def test_no_browser_is_no_mistake(
     with opened("http://127.0.0.1:1/a/"):
         time.sleep(0.1)
     assert capsys.readouterr().err == ""
+
+
+def test_pictures_that_are_closed_for_others_are_named(
+    vrcodec_environment: dict[str, str], tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{i}.png" for i in range(10)]
+    for path in paths:
+        picture(1).save(path)
+
+    def begin(*options: str) -> str:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vrcodec", "explore", "--no-browser", "--device", "cpu"]
+            + ["--weights", str(TINY), *options, *map(str, paths)],
+            env=vrcodec_environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout and process.stdout.readline().startswith("http://127.0.0.1:")
+            process.send_signal(signal.SIGINT)
+            return process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
+
+    assert begin() == (
+        "closed to make room: 0.png, 1.png "
+        "(at most 8 pictures with 64,000,000 pixels together are open)\n\n"
+    )
+    assert "0.png, 1.png, 2.png, 3.png, 4.png, 5.png (at most" in begin("--max-pixels", "4032")
