@@ -28,7 +28,8 @@ from vrcodec.explore import server, work
 from vrcodec.explore.bits import bits_of_blocks
 from vrcodec.explore.lanes import Lane
 from vrcodec.explore.server import Desk, make_app
-from vrcodec.explore.shelf import PREVIEW_PIXELS, PREVIEWS
+from vrcodec.explore.shelf import MAX_PICTURES, PREVIEW_PIXELS, PREVIEWS, RESULTS
+from vrcodec.pictures import colour, read_pixels
 
 TOKEN, PORT = "a-token", 8123
 HERE = f"http://127.0.0.1:{PORT}"
@@ -350,7 +351,7 @@ def test_impossible_questions_are_one_line(client: TestClient, asked: bytes) -> 
 
 def test_what_is_gone_is_said(client: TestClient, desk: Desk) -> None:
     first = add(client, small())["id"]
-    for _ in range(server.MAX_PICTURES):
+    for _ in range(MAX_PICTURES):
         add(client, small())
     assert client.get(f"pictures/{first}").status_code == 404
     last = next(reversed(desk.shelf))
@@ -358,11 +359,95 @@ def test_what_is_gone_is_said(client: TestClient, desk: Desk) -> None:
 
 
 def test_pictures_are_held_up_to_a_number_of_pixels(client: TestClient, desk: Desk) -> None:
+    """The oldest is closed for a new one, and the answer says so."""
     file = io.BytesIO()
     Image.new("L", (300, 300)).save(file, "PNG")
-    for _ in range(7):
-        add(client, file.getvalue())
+    opened = [add(client, file.getvalue(), f"{i}.png") for i in range(7)]
     assert len(desk.shelf) == 4
+    told = [[one["name"] for one in answer["closed"]] for answer in opened]
+    assert told == [[], [], [], [], ["0.png"], ["1.png"], ["2.png"]]
+    assert opened[-1]["closed"][0]["id"] == opened[2]["id"]
+
+
+def test_others_do_not_push_out_the_file_that_is_offered(client: TestClient, desk: Desk) -> None:
+    known = add(client, small())
+    place = f"pictures/{known['id']}"
+    ours = facts(lines(client, f"{place}/code", PREVIEW))
+    theirs = [
+        facts(lines(client, f"{place}/compare", {"codec": name, "bytes": 3000}))["made"]
+        for name in ("jpeg", "webp") * RESULTS
+    ]
+    for kind in ("vrc", "png", "bits", "shown"):
+        assert client.get(f"{place}/made/{ours['made']}/{kind}").status_code == 200
+    answers = [client.get(f"{place}/made/{name}/shown").status_code for name in theirs]
+    assert answers == [404] * (len(theirs) - 2) + [200, 200]
+    assert client.get(f"{place}/made/{theirs[-1]}/vrc").status_code == 404
+
+
+def test_the_file_that_was_opened_stays(client: TestClient, codec: Codec, desk: Desk) -> None:
+    """However often the page is loaded again, and whatever is made of it."""
+    data = codec.encode(PICTURE, 0.2)
+    known = add(client, data, "sent.vrc")
+    place = f"pictures/{known['id']}"
+    for _ in range(RESULTS):
+        facts(lines(client, f"{place}/code", PREVIEW))
+        assert client.get(place).json()["file"]["made"] == known["file"]["made"]
+    assert client.get(f"{place}/made/{known['file']['made']}/vrc").content == data
+    assert len(desk.shelf[known["id"]].made) == RESULTS
+
+
+def display_p3(grey: bool = False) -> bytes:
+    if grey:
+        return colour.grey_profile(colour._parametric(0, 1.0))
+    return colour.rgb_profile(colour._PRIMARIES[12][1], colour.SRGB_TONE, "Display P3")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_colours_are_shown_as_their_profile_says(client: TestClient, mode: str) -> None:
+    """The page's pictures have no profile, so they are in sRGB; what is saved keeps it."""
+    profile, file = display_p3(mode == "L"), io.BytesIO()
+    colours = Image.new("RGB", (64, 48), (200, 40, 40)).convert(mode)
+    colours.save(file, "PNG", icc_profile=profile)
+    wanted = read_pixels(file.getvalue(), "a.png")[0, 0].astype(int)
+    stored = np.asarray(colours.convert("RGB"))[0, 0].astype(int)
+    assert abs(wanted - stored).max() > 10
+    known = add(client, file.getvalue())
+    assert "shown in the colours of sRGB; files keep the ICC profile" in known["notes"]
+    place, best = f"pictures/{known['id']}", {"dials": {"quality": 1}}
+
+    def middle(answer: Any) -> Any:
+        image = Image.open(io.BytesIO(answer.content))
+        return image.info, np.asarray(image.convert("RGB"))[24, 32].astype(int)
+
+    ours = facts(lines(client, f"{place}/code", best))["made"]
+    theirs = facts(lines(client, f"{place}/compare", {"codec": "webp", "bytes": 9000}))["made"]
+    for answer in (
+        client.get(f"{place}/original"),
+        client.post(f"{place}/preview", json=best),
+        client.get(f"{place}/made/{ours}/shown"),
+        client.get(f"{place}/made/{theirs}/shown"),
+    ):
+        assert abs(middle(answer)[1] - wanted).max() <= 8
+    info, saved = middle(client.get(f"{place}/made/{ours}/png"))
+    assert info["icc_profile"] == profile and abs(saved - stored).max() <= 8
+
+
+def test_a_profile_that_cannot_be_used_is_told(client: TestClient) -> None:
+    file = io.BytesIO()
+    picture(1).save(file, "PNG", icc_profile=bytes(16) + b"RGB " + bytes(120))
+    known = add(client, file.getvalue())
+    assert "shown without its ICC profile, which cannot be used" in known["notes"]
+    shown = client.get(f"pictures/{known['id']}/original").content
+    assert (np.asarray(Image.open(io.BytesIO(shown))) == np.asarray(picture(1))).all()
+
+
+def test_a_grey_picture_in_a_style_has_no_profile_for_grey(client: TestClient) -> None:
+    pytest.importorskip("torch")
+    file = io.BytesIO()
+    picture(1).convert("L").save(file, "PNG", icc_profile=display_p3(grey=True), dpi=(72, 72))
+    place = f"pictures/{add(client, file.getvalue())['id']}/styles"
+    saved = Image.open(io.BytesIO(client.get(f"{place}/mosaic/png").content))
+    assert saved.mode == "RGB" and "icc_profile" not in saved.info and "dpi" in saved.info
 
 
 def test_grey_and_transparent_pictures(client: TestClient) -> None:
@@ -426,7 +511,7 @@ def test_a_large_picture_has_no_preview() -> None:
     desk = Desk(codec)
     file = io.BytesIO()
     Image.new("L", (2000, PREVIEW_PIXELS // 2000 + 1)).save(file, "PNG")
-    place = desk.add(file.getvalue(), "large.png")
+    place, _ = desk.add(file.getvalue(), "large.png")
     with TestClient(make_app(desk, TOKEN, PORT), base_url=f"{HERE}/{TOKEN}/") as client:
         answer = client.post(f"pictures/{place}/preview", json=PREVIEW)
     assert (answer.status_code, answer.json()["error"]) == (400, "too large for a preview")

@@ -9,17 +9,19 @@ import signal
 import socket
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, TESTS, picture
+from conftest import GOLDEN, TESTS, picture, wait_for
 from PIL import Image
 
 import vrcodec
 from vrcodec import Codec
+from vrcodec.explore.browser import opened
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
@@ -383,6 +385,22 @@ def test_without_styles_there_is_one_mode(browser: sync_api.Browser, address: st
     page.close()
 
 
+def test_the_file_for_the_browser_leads_to_the_page(
+    browser: sync_api.Browser, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a file of this machine, which is another site to a browser."""
+    asked: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", asked.append)
+    page = browser.new_page()
+    with opened(address):
+        wait_for(lambda: bool(asked))
+        assert asked[0].startswith("file:///")
+        page.goto(asked[0])
+        page.wait_for_url(address)
+        upload(page, LIGHTHOUSE)
+    page.close()
+
+
 def test_another_name_of_this_machine_is_refused(browser: sync_api.Browser, address: str) -> None:
     """To a browser rebound.localhost is 127.0.0.1."""
     page = browser.new_page()
@@ -511,3 +529,153 @@ def test_what_cannot_begin_is_one_line(vrcodec_environment: dict[str, str], addr
             _, errors = process.communicate(timeout=60)
             assert process.returncode == 1
             assert words in errors and len(errors.splitlines()) == 1
+
+
+@contextlib.contextmanager
+def held(page: sync_api.Page, place: str) -> Iterator[list[sync_api.Route]]:
+    """Requests to a place wait; what is yielded lets them go on, one by one."""
+    waiting: list[sync_api.Route] = []
+    page.route(place, lambda route: waiting.append(route))
+    yield waiting
+    page.unroute(place)
+
+
+def until(page: sync_api.Page, waiting: list[sync_api.Route]) -> sync_api.Route:
+    for _ in range(WAIT // 50):
+        if waiting:
+            return waiting.pop(0)
+        page.wait_for_timeout(50)
+    raise AssertionError("nobody has asked")
+
+
+def go_on(page: sync_api.Page, route: sync_api.Route) -> None:
+    """An answer that may be wanted by nobody any longer."""
+    with contextlib.suppress(sync_api.Error):
+        route.continue_()
+    page.wait_for_timeout(500)
+
+
+def test_a_side_shows_what_was_chosen_last(page: sync_api.Page) -> None:
+    upload(page, MACAW)
+    with held(page, "**/bits") as waiting:
+        page.get_by_label("Beside it").select_option("bits")
+        late = until(page, waiting)
+        page.get_by_label("Beside it").select_option("original")
+        go_on(page, late)
+    expect(page.locator(".tag.right")).to_have_text("original")
+    assert part(page, "legend").is_hidden()
+    assert (pixels(page, "right", (256, 192)) == np.asarray(Image.open(MACAW))).all()
+    with held(page, "**/shown") as waiting:
+        page.get_by_role("button", name="JPEG", exact=True).click()
+        late = until(page, waiting)
+        page.get_by_label("Beside it").select_option("bits")
+        go_on(page, late)
+    expect(page.locator(".tag.right")).to_have_text("where the bits go")
+    expect(part(page, "progress")).to_be_hidden()
+    rows = part(page, "rows").locator("tr")
+    expect(rows).to_have_count(2)
+    assert "…" not in part(page, "rows").inner_text()
+
+
+@pytest.mark.parametrize("place", ["**/original", "**/pictures?name=macaw.png"])
+def test_the_picture_that_was_opened_last_is_shown(
+    page: sync_api.Page, tmp_path: Path, place: str
+) -> None:
+    """Also where the one before is late, which is offered nevertheless."""
+    second = tmp_path / "second.png"
+    picture(4, 256, 192).save(second)
+    with held(page, place) as waiting:
+        part(page, "file").set_input_files(MACAW)
+        late = [until(page, waiting)]
+        page.wait_for_timeout(200)
+        late += waiting
+        page.route(place, lambda route: route.continue_())
+        page.locator("[data-part=file]").last.set_input_files(second)
+        expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+        for route in late:
+            go_on(page, route)
+    expect(part(page, "notes")).to_contain_text("second.png")
+    expect(part(page, "pictures").locator("option")).to_have_count(2)
+    assert page.locator("[data-part=pictures] option:checked").inner_text() == "second.png"
+    assert (pixels(page, "right", (256, 192)) == np.asarray(Image.open(second))).all()
+    wanted = Codec(TINY, "cpu").decode(Codec(TINY, "cpu").encode(second, 0.5))
+    assert (pixels(page, "left", (256, 192)) == np.asarray(wanted)).all()
+
+
+def test_after_a_refusal_or_a_cancelled_search_the_file_is_there(page: sync_api.Page) -> None:
+    upload(page, MACAW)
+    size = fact(page, "File size")
+
+    def refuse() -> None:
+        part(page, "measure").select_option("size")
+        part(page, "value").fill("3")
+        page.get_by_role("button", name="Find").click()
+        expect(part(page, "message")).to_contain_text("cannot be reached")
+        expect(part(page, "state")).to_have_text(EXACT)
+        assert part(page, "files").is_visible()
+
+    refuse()
+    assert fact(page, "File size") == size
+    with held(page, "**/code") as waiting:
+        part(page, "value").fill("3000")
+        page.get_by_role("button", name="Find").click()
+        expect(part(page, "state")).to_have_text("coding…")
+        late = until(page, waiting)
+        page.get_by_role("button", name="Cancel").click()
+        expect(part(page, "state")).to_have_text(EXACT)
+        go_on(page, late)
+    assert fact(page, "File size") == size
+    slide(page, "quality", "Home")  # a file for the new place is not there yet
+    refuse()
+    assert fact(page, "File size") == len(Codec(TINY, "cpu").encode(MACAW, 0.0))
+    assert "…" not in part(page, "facts").inner_text()
+
+
+def test_figures_of_an_opened_file_are_not_waited_for(page: sync_api.Page, tmp_path: Path) -> None:
+    sent = tmp_path / "sent.vrc"
+    sent.write_bytes(Codec(TINY, "cpu").encode(MACAW, 0.3))
+    upload(page, sent, "the file that was opened")
+    expect(part(page, "rows").locator("tr")).to_have_count(1)
+    assert "…" not in part(page, "rows").inner_text()
+    assert "\N{EN DASH}" in part(page, "rows").inner_text()
+
+
+def test_a_curve_says_which_dials_and_how_much_of_it_there_is(
+    browser: sync_api.Browser, vrcodec_environment: dict[str, str], weights_of_two_dials: Path
+) -> None:
+    options = ("--weights", weights_of_two_dials, MACAW)
+    with (
+        serving(vrcodec_environment, *options) as (address, _),
+        looking(browser, address) as page,
+    ):
+        expect(part(page, "state")).to_have_text(EXACT, timeout=WAIT)
+        page.get_by_role("button", name="Draw").click()
+        expect(page.locator("circle.dot")).to_have_count(9)
+        expect(part(page, "progress")).to_be_hidden()
+        note, ring = part(page, "curvenote"), page.locator("circle.here")
+        assert note.is_hidden() and ring.count() == 1
+        slide(page, "quality", "Home")
+        settled(page)
+        assert note.is_hidden() and ring.count() == 1
+        slide(page, "tune", "Home")
+        expect(note).to_contain_text("where the dials are no longer")
+        settled(page)
+        expect(ring).to_have_count(0)
+        page.get_by_role("button", name="Draw").click()
+        expect(page.locator("circle.dot")).not_to_have_count(0)
+        page.get_by_role("button", name="Cancel").click()
+        expect(part(page, "progress")).to_be_hidden()
+        expect(note).to_contain_text(re.compile(r"^Unfinished: [2-8] points\.$"))
+
+
+def test_pictures_that_are_closed_are_named_and_offered_no_longer(
+    page: sync_api.Page, tmp_path: Path
+) -> None:
+    for i in range(9):
+        path = tmp_path / f"{i}.png"
+        picture(i).save(path)
+        upload(page, path)
+        part(page, "state").evaluate("element => { element.textContent = ''; }")
+    options = part(page, "pictures").locator("option").all_inner_texts()
+    assert len(options) <= 8 and options[-1] == "8.png" and "0.png" not in options
+    expect(part(page, "notes")).to_contain_text("closed to make room: 0.png")

@@ -296,6 +296,14 @@ def test_profile_is_kept_only_where_it_fits(mode: str, space: bytes, kept: bool)
     assert any("ICC" in note for note in coded.notes) == (not kept)
 
 
+@pytest.mark.parametrize("space", [b"RGB ", b"GRAY"])
+def test_no_result_has_a_profile_that_does_not_fit(space: bytes) -> None:
+    """Also where the pixels have become others than those that the profile came with."""
+    pixels, extras = np.zeros((4, 4, 3), np.uint8), {Extra.ICC: fake_profile(space)}
+    fits = {grey: "icc_profile" in from_coded(pixels, grey, extras).info for grey in (True, False)}
+    assert fits == {True: space == b"GRAY", False: space == b"RGB "}
+
+
 @pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff", "avif"])
 def test_metadata_reaches_the_written_picture(format: str, pictures: Path) -> None:
     path = pictures / "bad" / "rgb.jpg"

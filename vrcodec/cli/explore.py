@@ -49,18 +49,20 @@ def explore(
     from vrcodec.codec.codec import Codec
     from vrcodec.explore.run import listen, serve
     from vrcodec.explore.server import MAX_PIXELS, Desk
+    from vrcodec.explore.shelf import MAX_PICTURES
 
     desk = Desk(Codec(weights, device, max_pixels or MAX_PIXELS))
+    closed: list[str] = []
     for path in images:
         with naming(str(path)):
-            desk.first.append(desk.add(read_bytes(path), path.name))
-
-    def ready(address: str) -> None:
-        common.say(f"{address}\nCtrl-C ends it.")
-        if not no_browser:
-            import webbrowser
-
-            webbrowser.open(address)
-
+            place, gone = desk.add(read_bytes(path), path.name)
+        desk.first.append(place)
+        closed += [picture.name for picture in gone.values()]
+    if closed:
+        common.say_line(
+            f"closed to make room: {', '.join(closed)} (at most {MAX_PICTURES} pictures with "
+            f"{desk.held_pixels:,} pixels together are open)",
+            err=True,
+        )
     with listen(port) as listener:
-        serve(desk, listener, ready)
+        serve(desk, listener, lambda at: common.say(f"{at}\nCtrl-C ends it."), not no_browser)

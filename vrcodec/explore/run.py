@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 from vrcodec import extras
 from vrcodec.errors import VrcodecError, reason
+from vrcodec.explore.browser import opened
 from vrcodec.explore.gate import HOST
 from vrcodec.explore.server import Desk, make_app
 
@@ -30,11 +32,14 @@ def listen(port: int = 0) -> socket.socket:
     return listener
 
 
-def serve(desk: Desk, listener: socket.socket, ready: Callable[[str], None]) -> None:
+def serve(
+    desk: Desk, listener: socket.socket, ready: Callable[[str], None], browse: bool = False
+) -> None:
     """Answer a page until the process is interrupted.
 
     Args:
         ready: told the page's address; what is asked from then on is answered.
+        browse: open the page in a browser.
 
     Raises:
         VrcodecError: a package is not installed.
@@ -53,5 +58,9 @@ def serve(desk: Desk, listener: socket.socket, ready: Callable[[str], None]) -> 
         "ws": "none",
     }
     config = uvicorn.Config(make_app(desk, token, port), **options)
-    ready(f"http://{HOST}:{port}/{token}/")
-    uvicorn.Server(config).run(sockets=[listener])
+    address = f"http://{HOST}:{port}/{token}/"
+    ready(address)
+    with contextlib.ExitStack() as stack:
+        if browse:
+            desk.seen = stack.enter_context(opened(address))
+        uvicorn.Server(config).run(sockets=[listener])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import importlib.resources
 import json
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from vrcodec.explore.shelf import (
     MAX_PICTURES,
     PREVIEW_PIXELS,
     Kept,
+    Made,
     OpenPicture,
     UnknownError,
     open_picture,
@@ -36,6 +37,8 @@ from vrcodec.explore.styles import Styles
 from vrcodec.pictures import from_coded, save_picture
 
 MAX_PIXELS = 16_000_000
+HELD = 4
+"""How many pictures of the largest size may be open at once."""
 MAX_UPLOAD = 64 << 20
 """Bytes of a picture's file."""
 MAX_QUESTION = 1 << 14
@@ -60,30 +63,34 @@ class Desk:
     """What the routes work with: a model, the open pictures, and two lanes.
 
     Attributes:
+        shelf: the open pictures, a few that have no more pixels together than `held_pixels`.
         first: names of the pictures that were there from the beginning.
+        seen: called when somebody has asked for the page.
     """
 
     codec: Codec
-    shelf: Kept[OpenPicture] = dataclasses.field(default_factory=lambda: Kept(MAX_PICTURES))
+    shelf: Kept[OpenPicture] = dataclasses.field(init=False)
     first: list[str] = dataclasses.field(default_factory=list)
     quick: Lane = dataclasses.field(default_factory=Lane)
     patient: Lane = dataclasses.field(default_factory=Lane)
+    seen: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
+        self.shelf = Kept(MAX_PICTURES, self.held_pixels, lambda picture: picture.count)
         self.styles = Styles(self.codec.device)
 
-    def add(self, data: bytes, name: str) -> str:
-        """Open a picture. Raises VrcodecError."""
-        picture = open_picture(self.codec, data, name)
-        with self._lock:
-            place = self.shelf.add(picture)
-            while len(self.shelf) > 1 and self._held() > 4 * self.codec.max_pixels:
-                self.shelf.popitem(last=False)
-        return place
+    @property
+    def held_pixels(self) -> int:
+        """How many pixels the open pictures may have together."""
+        return HELD * self.codec.max_pixels
 
-    def _held(self) -> int:
-        return sum(picture.count for picture in self.shelf.values())
+    def add(self, data: bytes, name: str) -> tuple[str, dict[str, OpenPicture]]:
+        """Open a picture: where it is, and those that were closed to make room for it.
+
+        Raises:
+            VrcodecError: as `open_picture`.
+        """
+        return self.shelf.put(open_picture(self.codec, data, name))
 
     @property
     def others(self) -> dict[str, OtherCodec]:
@@ -181,6 +188,8 @@ async def _asset(name: str, desk: Desk, request: Any) -> Any:
     from starlette.responses import Response
 
     package, path, kind = _ASSETS[name]
+    if not name:
+        desk.seen()
     return Response(importlib.resources.files(package).joinpath(path).read_bytes(), 200, None, kind)
 
 
@@ -195,8 +204,9 @@ async def _add(desk: Desk, request: Any) -> Any:
 
     data = await _body(request, MAX_UPLOAD)
     name = request.query_params.get("name", "")
-    place = await desk.quick.run(lambda: desk.add(data, name))
-    return JSONResponse(_facts(desk, place))
+    place, closed = await desk.quick.run(lambda: desk.add(data, name))
+    gone = [{"id": key, "name": picture.name} for key, picture in closed.items()]
+    return JSONResponse(_facts(desk, place) | {"closed": gone})
 
 
 async def _about(desk: Desk, request: Any) -> Any:
@@ -206,7 +216,8 @@ async def _about(desk: Desk, request: Any) -> Any:
 
 
 async def _original(desk: Desk, request: Any) -> Any:
-    return await _shown(desk, _picture(desk, request).pixels)
+    picture = _picture(desk, request)
+    return await _shown(picture, picture.pixels)
 
 
 async def _preview(desk: Desk, request: Any) -> Any:
@@ -215,7 +226,7 @@ async def _preview(desk: Desk, request: Any) -> Any:
         raise ArgumentError("too large for a preview")
     at = _settings(asked).conditioning(desk.codec.dials)
     pixels, facts = await desk.quick.run(lambda: work.preview(desk.codec, picture, at))
-    return await _shown(desk, pixels, {"X-Facts": json.dumps(facts)})
+    return await _shown(picture, pixels, {"X-Facts": json.dumps(facts)})
 
 
 async def _measured(desk: Desk, request: Any) -> Any:
@@ -255,21 +266,26 @@ async def _made(desk: Desk, request: Any) -> Any:
     from starlette.responses import Response
 
     picture, kind = _picture(desk, request), request.path_params["kind"]
-    made = picture.made.find(request.path_params["made"])
+    made = picture.find_made(request.path_params["made"])
     if kind == "shown":
-        return await _shown(desk, made.pixels)
+        return await _shown(picture, made.pixels)
     if made.conditioning is None or kind not in {"bits", "vrc", "png"}:
         raise UnknownError("there is no such file")
     if kind == "bits":
-        pipeline = desk.codec.pipeline
-        blocks = await desk.quick.run(lambda: bits_of_blocks(pipeline, made.data))
-        facts = {"mean": blocks.mean(), "largest": blocks.max()}
-        return await _shown(desk, map_of(blocks, made.pixels), {"X-Facts": json.dumps(facts)})
+        return await desk.quick.run(lambda: _mapped(desk, picture, made))
     data, mime = made.data, "image/x-vrc"
     if kind == "png":
         data = await desk.patient.run(lambda: save_picture(desk.codec.decode(made.data), "png"))
         mime = "image/png"
     return Response(data, 200, {"Content-Disposition": "attachment"}, mime)
+
+
+def _mapped(desk: Desk, picture: OpenPicture, made: Made) -> Any:
+    """Where the bits of a file are, over what it shows."""
+    blocks = bits_of_blocks(desk.codec.pipeline, made.data)
+    facts = {"mean": blocks.mean(), "largest": blocks.max()}
+    beneath = picture.in_srgb(made.pixels)
+    return _bmp(map_of(blocks, beneath), {"X-Facts": json.dumps(facts)})
 
 
 async def _styles(desk: Desk, request: Any) -> Any:
@@ -294,14 +310,19 @@ async def _styled(desk: Desk, request: Any) -> Any:
     lane = desk.patient if picture.is_large else desk.quick
     pixels = await lane.run(lambda: desk.styles.apply(style, picture.pixels, dials))
     if kind == "shown":
-        return await _shown(desk, pixels)
+        return await _shown(picture, pixels)
     image = from_coded(pixels, False, picture.coded.extras)
     data = await lane.run(lambda: save_picture(image, "png"))
     return Response(data, 200, {"Content-Disposition": "attachment"}, "image/png")
 
 
-async def _shown(desk: Desk, pixels: NDArray[np.uint8], headers: Any = None) -> Any:
-    """A picture as browsers show it, without loss, in the quickest format there is."""
+async def _shown(picture: OpenPicture, pixels: NDArray[np.uint8], headers: Any = None) -> Any:
+    """Samples of a picture, or of what was made of it, as browsers show them."""
+    return await asyncio.to_thread(lambda: _bmp(picture.in_srgb(pixels), headers))
+
+
+def _bmp(pixels: NDArray[np.uint8], headers: Any = None) -> Any:
+    """A picture in sRGB, without loss, in the quickest format that browsers know."""
     from PIL import Image
     from starlette.responses import Response
 
@@ -323,10 +344,10 @@ def _facts(desk: Desk, place: str) -> dict[str, Any]:
     picture = desk.shelf.find(place)
     height, width = picture.pixels.shape[:2]
     facts = {"id": place, "name": picture.name, "width": width, "height": height}
-    facts["notes"] = list(picture.coded.notes)
+    facts["notes"] = list(picture.notes)
     if picture.file:
         facts["file"] = work.facts_of(desk.codec, picture.file, picture) | {
-            "made": picture.made.add(picture.file)
+            "made": picture.file_name
         }
     return facts
 

@@ -14,19 +14,20 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vrcodec.bitstream.container import MAGIC, unpack
+from vrcodec.bitstream.container import MAGIC, Extra, unpack
 from vrcodec.bitstream.extras import stored_bytes
 from vrcodec.codec.codec import Codec
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.errors import VrcodecError
-from vrcodec.pictures import CodedPicture
+from vrcodec.pictures import CodedPicture, colour
 from vrcodec.text import printable
 
 MAX_PICTURES = 8
 PREVIEW_PIXELS = 2_500_000
 """Larger pictures have no preview: their latents would fill the memory."""
-RESULTS, LARGE_RESULTS = 12, 4
-"""Files kept of a picture, and of one that is too large for a preview."""
+RESULTS, LARGE_RESULTS = 8, 3
+"""Our files kept of a picture, and of one that is too large for a preview. The page offers the
+newest to be saved; those of other codecs, one of each, are kept apart and do not push it out."""
 ANALYSES = 3
 """Places on the dials whose analysis is kept of the largest pictures; more of smaller ones."""
 PREVIEWS = 3
@@ -55,20 +56,36 @@ class Made:
 
 
 class Kept(OrderedDict[str, _Item]):
-    """The last few of something by a name that nobody guesses; threads may share it."""
+    """The last few of something by a name that nobody guesses; threads may share it.
 
-    def __init__(self, most: int) -> None:
+    Args:
+        most: how many are kept.
+        limit: what they may weigh together, as `weigh` says; the newest is kept at any weight.
+    """
+
+    def __init__(
+        self, most: int, limit: int = 0, weigh: Callable[[_Item], int] = lambda _: 0
+    ) -> None:
         super().__init__()
-        self._most, self._lock = most, threading.Lock()
+        self._most, self._limit, self._weigh = most, limit, weigh
+        self._lock = threading.Lock()
 
     def add(self, item: _Item) -> str:
         """Keep something, and forget the oldest."""
+        return self.put(item)[0]
+
+    def put(self, item: _Item) -> tuple[str, dict[str, _Item]]:
+        """Keep something; its name, and what was forgotten for it, the oldest first."""
+        name, forgotten = secrets.token_urlsafe(9), dict[str, _Item]()
         with self._lock:
-            name = secrets.token_urlsafe(9)
             self[name] = item
-            while len(self) > self._most:
-                self.popitem(last=False)
-        return name
+            while len(self) > self._most or (len(self) > 1 and self._weight() > self._limit):
+                oldest, gone = self.popitem(last=False)
+                forgotten[oldest] = gone
+        return name, forgotten
+
+    def _weight(self) -> int:
+        return sum(map(self._weigh, self.values()))
 
     def find(self, name: str) -> _Item:
         """What has this name, which is the youngest now. Raises UnknownError."""
@@ -86,13 +103,16 @@ class OpenPicture:
         name: for people.
         coded: what is coded of it.
         file: the .vrc file that it was opened from, if it was.
-        made: files of it.
+        file_name: what that one is found by, for as long as the picture is open.
+        made: our files of it; the newest is the one that the page offers.
         previews: uint8 (H, W, 3), what was shown last.
     """
 
     def __init__(self, name: str, coded: CodedPicture, file: Made | None = None) -> None:
         self.name, self.coded, self.file = name, coded, file
+        self.file_name = secrets.token_urlsafe(9)
         self.made: Kept[Made] = Kept(LARGE_RESULTS if self.is_large else RESULTS)
+        self._others: dict[str, tuple[str, Made]] = {}
         self.previews: Kept[NDArray[np.uint8]] = Kept(PREVIEWS)
         self._analyses: OrderedDict[Conditioning, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
@@ -116,6 +136,42 @@ class OpenPicture:
     def stored_bytes(self) -> int:
         """Bytes of its files that do not depend on the dials: metadata and alpha."""
         return stored_bytes(self.coded.extras)
+
+    def add_other(self, codec: str, made: Made) -> str:
+        """Keep another codec's file in the place of its last one; the name that it gets."""
+        name = secrets.token_urlsafe(9)
+        with self._lock:
+            self._others[codec] = name, made
+        return name
+
+    def find_made(self, name: str) -> Made:
+        """A file by its name, whoever made it. Raises UnknownError."""
+        if self.file and name == self.file_name:
+            return self.file
+        with self._lock:
+            others = dict(self._others.values())
+        return others[name] if name in others else self.made.find(name)
+
+    def in_srgb(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Samples of this picture or of what was made of it, (H, W, 3), for screens of sRGB."""
+        if not self._profile:
+            return pixels
+        return colour.to_srgb(pixels, self._profile, self.coded.grey)[0]
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What people should be told of it, one line each."""
+        if not self._profile:
+            return self.coded.notes
+        transform = colour.srgb_transform(self._profile, self.coded.grey)
+        if transform is None:
+            return (*self.coded.notes, "shown without its ICC profile, which cannot be used")
+        shown = "shown in the colours of sRGB; files keep the ICC profile"
+        return (*self.coded.notes, *[shown] * bool(transform))
+
+    @property
+    def _profile(self) -> bytes:
+        return self.coded.extras.get(Extra.ICC, b"")
 
     def analysis(
         self, at: Conditioning, make: Callable[[], NDArray[np.float32]]

@@ -93,7 +93,8 @@ def code(
     image = codec.decode(encoded.data)
     shown = np.asarray(image.convert("RGB"))
     made = Made(encoded.data, shown, encoded.conditioning)
-    _tell_of(picture, made, tell, measured_metrics(), dials=_positions(codec, made))
+    facts = {"made": picture.made.add(made), "dials": _positions(codec, made)}
+    _tell_of(picture, made, tell, facts)
 
 
 def compare(picture: OpenPicture, other: OtherCodec, size: int, tell: Tell) -> None:
@@ -102,7 +103,7 @@ def compare(picture: OpenPicture, other: OtherCodec, size: int, tell: Tell) -> N
     quality, data = nearest_within(_Telling(other, tell), image, limit)
     made = Made(data, np.asarray(other.decode(data)))
     facts = {"quality": quality, "fits": len(data) <= limit, "title": other.title}
-    _tell_of(picture, made, tell, measured_metrics(), **facts)
+    _tell_of(picture, made, tell, facts | {"made": picture.add_other(other.name, made)})
 
 
 def curve(
@@ -129,12 +130,9 @@ def _on_curves() -> list[Metric]:
     return [metric for metric in measured_metrics() if metric.name != "ms_ssim"]
 
 
-def _tell_of(
-    picture: OpenPicture, made: Made, tell: Tell, metrics: Sequence[Metric], **further: Any
-) -> None:
-    name = picture.made.add(made)
-    tell({"made": name, **_rate(len(made.data), picture), **further})
-    for metric in metrics:
+def _tell_of(picture: OpenPicture, made: Made, tell: Tell, facts: Line) -> None:
+    tell(_rate(len(made.data), picture) | facts)
+    for metric in measured_metrics():
         tell({metric.name: metric.measure(picture.pixels, made.pixels)})
 
 

@@ -164,7 +164,7 @@ def from_coded(
 
     Returns:
         A picture of mode L, LA, RGB or RGBA; its `info` holds icc_profile, exif, xmp and dpi
-        where the file has them.
+        where the file has them, but no profile for grey on colour or the other way round.
 
     Raises:
         CorruptError: a section does not hold what it should.

@@ -1,7 +1,8 @@
 const SETTLED = 200; // milliseconds that the dials rest before a file is made
 const byPart = (name) => document.querySelector(`[data-part=${name}]`);
 const stage = new Stage(byPart("work"));
-const state = { model: null, picture: null, dials: {}, exact: null, others: {}, points: [] };
+const EXACT = "the file, exactly";
+const state = { model: null, picture: null, dials: {}, exact: null, words: "", others: {}, curve: null };
 
 // Every failure is said, in one line; what was given up on purpose is none.
 function say(text) {
@@ -40,6 +41,7 @@ async function* lines(path, body, signal) {
     rest = parts.pop();
     for (const text of parts) {
       const line = JSON.parse(text);
+      signal?.throwIfAborted();
       if (line.error) throw new Error(line.error);
       yield line;
     }
@@ -48,21 +50,35 @@ async function* lines(path, body, signal) {
 
 const here = (path) => `pictures/${state.picture.id}/${path}`;
 
-// Pictures of either side are blobs; the one before is let go of.
+// Pictures of either side are blobs; the one before is let go of. A side shows what was asked for it
+// last: whatever was asked for it before is given up, however late it comes.
 const urls = {};
-async function show(side, answer, title) {
-  const url = URL.createObjectURL(await answer.blob());
-  const before = urls[side];
-  urls[side] = url;
-  stage.show(side, url, title);
-  await stage.sides[side].image.decode().catch(() => {});
-  if (before) URL.revokeObjectURL(before);
+const asked = {};
+function claim(side, signal) {
+  asked[side]?.abort();
+  asked[side] = new AbortController();
+  return AbortSignal.any([asked[side].signal, ...(signal ? [signal] : [])]);
 }
 
-// One thing at a time that takes long, which can be cancelled.
+async function show(side, path, title, { body, signal } = {}) {
+  const mine = claim(side, signal);
+  const answer = await ask(path, body, mine);
+  const picture = await answer.blob();
+  mine.throwIfAborted();
+  const before = urls[side];
+  urls[side] = URL.createObjectURL(picture);
+  stage.show(side, urls[side], title);
+  await stage.sides[side].image.decode().catch(() => {});
+  if (before) URL.revokeObjectURL(before);
+  mine.throwIfAborted();
+  return answer;
+}
+
+// One thing at a time that takes long, which can be cancelled. What is to be done `otherwise` is
+// done when it fails or is cancelled, but not when something else takes its place.
 let patient = null;
-async function takeTime(what, work) {
-  patient?.abort();
+async function takeTime(what, work, otherwise = () => {}) {
+  giveUp();
   const mine = new AbortController();
   patient = mine;
   const bar = byPart("progress").querySelector("progress");
@@ -73,15 +89,19 @@ async function takeTime(what, work) {
     await work(mine.signal, (line) => {
       if (line.progress !== undefined) bar.value = line.progress;
     });
-    say("");
+    if (patient === mine) giveUp();
   } catch (error) {
     failed(error);
-  } finally {
-    if (patient === mine) {
-      patient = null;
-      byPart("progress").hidden = true;
-    }
+    if (patient !== mine) return;
+    giveUp();
+    otherwise();
   }
+}
+
+function giveUp() {
+  patient?.abort();
+  patient = null;
+  byPart("progress").hidden = true;
 }
 byPart("cancel").addEventListener("click", () => patient?.abort());
 
@@ -104,6 +124,12 @@ function tell(facts, isGuess) {
   }));
 }
 
+// What is not known of a file and will not be measured any more.
+function unmeasured(facts) {
+  for (const name of ["bytes", "bpp", ...state.model.metrics.map((m) => m.name)]) facts[name] ??= null;
+  return facts;
+}
+
 function tag() {
   return state.model.dials.map((d) => `${d.name} ${number(state.dials[d.name], 2)}`).join(", ");
 }
@@ -121,16 +147,15 @@ class Newest {
     this.wishes += 1;
     if (this.busy) return false;
     this.busy = true;
-    try {
-      for (let made = 0; made !== this.wishes;) {
-        made = this.wishes;
+    for (let made = 0; made !== this.wishes;) {
+      made = this.wishes;
+      try {
         await this.make();
+      } catch (error) {
+        failed(error);
       }
-    } catch (error) {
-      failed(error);
-    } finally {
-      this.busy = false;
     }
+    this.busy = false;
     return true;
   }
 }
@@ -138,84 +163,115 @@ class Newest {
 const previews = new Newest(preview);
 let rested = 0; // when the dials will have rested
 let settled = null;
-let coding = null;
+let coding = new AbortController(); // of what follows the dials, until something moves again
 let guess = null;
 
+function begin() {
+  coding.abort();
+  coding = new AbortController();
+  return coding.signal;
+}
+
 function stop() {
-  coding?.abort();
-  patient?.abort();
+  coding.abort();
   clearTimeout(settled);
+  giveUp();
 }
 
 function move() {
   stop();
+  say("");
+  state.words = "";
   byPart("files").hidden = byPart("bought").hidden = true;
   followDials();
+  plot();
   follow().catch(failed);
 }
 
 async function follow() {
   rested = performance.now() + SETTLED;
-  guess = null;
-  if (!await previews.wish() || styling()) return;
-  if (guess) await measure(guess);
-  settled = setTimeout(() => code().catch(failed), rested - performance.now());
+  begin();
+  if (!await previews.wish()) return;
+  const { signal } = coding; // of the newest move, which may not be this one
+  if (guess && !signal.aborted) await measure(guess, signal).catch(() => {}); // the file's come anyway
+  if (signal.aborted || styling()) return;
+  settled = setTimeout(() => code(signal).catch(failed), rested - performance.now());
 }
 
 async function preview() {
   const { picture } = state;
+  guess = null;
+  if (coding.signal.aborted || styling()) return;
   byPart("state").textContent = "preview";
   if (picture.width * picture.height > state.model.preview_pixels) return;
-  const answer = await ask(here("preview"), { dials: state.dials });
-  if (picture !== state.picture || styling()) return;
-  await show("left", answer, tag());
+  const answer = await show("left", here("preview"), tag(), { body: { dials: state.dials } });
+  if (coding.signal.aborted || picture !== state.picture || styling()) return;
   guess = JSON.parse(answer.headers.get("X-Facts"));
   tell(guess, true);
-  say("");
 }
 
 // What takes longer to measure of a preview, until something moves again.
-async function measure(facts) {
-  const mine = new AbortController();
-  coding = mine;
-  for await (const line of lines(here(`previews/${facts.preview}`), undefined, mine.signal)) {
+async function measure(facts, signal) {
+  for await (const line of lines(here(`previews/${facts.preview}`), undefined, signal)) {
     tell(Object.assign(facts, line), true);
   }
 }
 
-async function code() {
-  coding?.abort();
-  const mine = new AbortController();
-  coding = mine;
-  state.plain = await receive(here("code"), { dials: state.dials }, mine.signal);
+async function code(signal) {
+  try {
+    state.plain = await receive(here("code"), { dials: state.dials }, signal);
+  } catch (error) {
+    if (!signal.aborted) {
+      byPart("state").textContent = "no file";
+      tell(unmeasured({ ...guess }), true);
+    }
+    throw error;
+  }
   compareAgain();
 }
 
 // A file as it is made: its size first, and what takes longer to measure as it comes.
-async function receive(path, body, signal, onLine = () => {}) {
+async function receive(path, body, signal, { words = EXACT, onLine = () => {} } = {}) {
   const facts = {};
   byPart("state").textContent = "coding…";
   for await (const line of lines(path, body, signal)) {
     onLine(line);
-    if (line.made) await take(line, signal);
-    if (line.progress === undefined) tell(Object.assign(facts, line), false);
+    if (line.progress === undefined) {
+      Object.assign(facts, line);
+      if (line.made) await take(facts, words, signal);
+      tell(facts, false);
+    }
   }
-  state.exact = facts;
-  byPart("state").textContent = "the file, exactly";
-  say("");
+  byPart("state").textContent = words;
   table();
   plot();
   return facts;
 }
 
-async function take(line, signal) {
-  state.exact = line;
-  Object.assign(state.dials, line.dials);
+// Figures of a file that are still to come are written into the same `facts`.
+async function take(facts, words, signal) {
+  Object.assign(state, { exact: facts, words: "", others: {} });
+  Object.assign(state.dials, facts.dials);
   followDials();
-  const answer = await ask(here(`made/${line.made}/shown`), undefined, signal);
-  await show("left", answer, tag());
-  offer(line);
-  if (byPart("beside").value === "bits") await beside(signal);
+  await show("left", here(`made/${facts.made}/shown`), tag(), { signal });
+  state.words = words;
+  offer(facts);
+  byPart("bought").hidden = true;
+  table();
+  plot();
+  if (byPart("beside").value === "bits") await beside(signal).catch(failed);
+}
+
+// When no other file has come: the one before, if it is there; else one for where the dials are.
+function resume() {
+  if (!state.words) {
+    follow().catch(failed);
+    return;
+  }
+  tell(unmeasured(state.exact), false);
+  byPart("state").textContent = state.words;
+  table();
+  if (!state.others[byPart("beside").value]) compareAgain();
 }
 
 function stem() {
@@ -234,15 +290,16 @@ function offer({ made }) {
 async function beside(signal) {
   const choice = byPart("beside").value;
   byPart("legend").hidden = true;
-  if (choice === "original") return show("right", await ask(here("original")), "original");
+  claim("right");
+  if (choice === "original") return show("right", here("original"), "original", { signal });
   if (choice === "bits") return state.exact ? showBits(signal) : undefined;
   return compare(choice);
 }
 
 async function showBits(signal) {
-  const answer = await ask(here(`made/${state.exact.made}/bits`), undefined, signal);
+  const path = here(`made/${state.exact.made}/bits`);
+  const answer = await show("right", path, "where the bits go", { signal });
   const { mean, largest } = JSON.parse(answer.headers.get("X-Facts"));
-  await show("right", answer, "where the bits go");
   const ramp = document.createElement("span");
   ramp.className = "ramp";
   byPart("legend").replaceChildren(
@@ -257,22 +314,24 @@ function compare(name) {
   if (!exact?.bytes) return undefined;
   return takeTime(`${state.model.codecs[name]} at this size`, async (signal) => {
     const body = { codec: name, bytes: exact.bytes };
-    const facts = { of: exact.made };
-    for await (const line of lines(here("compare"), body, signal)) {
-      Object.assign(facts, line);
-      state.others[name] = facts;
-      table();
-      if (line.made && byPart("beside").value === name) {
-        const title = `${facts.title}, its quality ${facts.quality}`;
-        await show("right", await ask(here(`made/${line.made}/shown`), undefined, signal), title);
+    const facts = {};
+    try {
+      for await (const line of lines(here("compare"), body, signal)) {
+        state.others[name] = Object.assign(facts, line);
+        table();
+        if (line.made && byPart("beside").value === name) {
+          const title = `${facts.title}, its quality ${facts.quality}`;
+          await show("right", here(`made/${line.made}/shown`), title, { signal }).catch(failed);
+        }
       }
+    } finally {
+      unmeasured(facts);
+      table();
     }
   });
 }
 
 function compareAgain() {
-  state.others = {};
-  table();
   if (state.model.codecs[byPart("beside").value]) compare(byPart("beside").value);
 }
 
@@ -302,13 +361,29 @@ function draw(parent, name, attributes, text) {
   return element;
 }
 
+// Whether a curve's other dials are these, as far as files tell places on a dial apart.
+function belongs(curve, dials) {
+  return Object.entries(curve.dials).every(([name, value]) => Math.abs(value - dials[name]) < 0.005);
+}
+
+function noteOn(curve) {
+  const at = Object.entries(curve.dials).map(([name, value]) => `${name} ${number(value, 2)}`).join(", ");
+  const notes = [];
+  if (!belongs(curve, state.dials)) notes.push(`Drawn at ${at}, where the dials are no longer.`);
+  if (curve.ended && !curve.whole) notes.push(`Unfinished: ${curve.points.length} points.`);
+  byPart("curvenote").textContent = notes.join(" ");
+  byPart("curvenote").hidden = !notes.length;
+}
+
 function plot() {
   const figure = byPart("plot");
   figure.querySelector("svg")?.remove();
   const metric = state.model.metrics.find((m) => m.name === byPart("metric").value);
-  const points = state.points.filter((one) => Number.isFinite(one[metric.name]));
-  figure.hidden = points.length < 2;
+  const { curve } = state;
+  const points = (curve?.points ?? []).filter((one) => Number.isFinite(one[metric.name]));
+  figure.hidden = byPart("curvenote").hidden = points.length < 2;
   if (figure.hidden) return;
+  noteOn(curve);
   const [width, height, left, low] = [400, 260, 44, 226];
   const rates = points.map((one) => Math.log2(one.bpp));
   const values = points.map((one) => one[metric.name]);
@@ -319,6 +394,7 @@ function plot() {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("role", "img");
+  if (!belongs(curve, state.dials)) svg.setAttribute("class", "elsewhere");
   svg.setAttribute("aria-label", `${metric.title} over bits per pixel, of this picture`);
   figure.prepend(svg);
   for (let e = Math.ceil(a); e <= b; e += 1) {
@@ -342,7 +418,7 @@ function plot() {
     });
   }
   const now = state.exact;
-  if (now && Number.isFinite(now[metric.name])) {
+  if (now?.dials && belongs(curve, now.dials) && Number.isFinite(now[metric.name])) {
     draw(svg, "circle", {
       class: "point here", r: 6, cx: x(now.bpp), cy: y(now[metric.name]),
       "aria-label": `here: ${words(now)}`,
@@ -352,11 +428,20 @@ function plot() {
 
 byPart("curve").addEventListener("submit", (event) => {
   event.preventDefault();
-  state.points = [];
+  say("");
+  const curve = { dials: others(), points: [], ended: false, whole: false };
+  state.curve = curve;
+  plot();
   takeTime("the curve", async (signal, progress) => {
-    for await (const line of lines(here("curve"), { dials: others() }, signal)) {
-      progress(line);
-      if (line.point) state.points.push(line.point);
+    try {
+      for await (const line of lines(here("curve"), { dials: curve.dials }, signal)) {
+        progress(line);
+        if (line.point) curve.points.push(line.point);
+        plot();
+      }
+      curve.whole = true;
+    } finally {
+      curve.ended = true;
       plot();
     }
   });
@@ -372,29 +457,32 @@ byPart("target").addEventListener("submit", (event) => {
   event.preventDefault();
   const target = { measure: byPart("measure").value, value: Number(byPart("value").value) };
   stop();
-  takeTime("looking for it", async (signal, progress) => {
-    state.plain = await receive(here("code"), { dials: others(), target }, signal, progress);
+  say("");
+  takeTime("looking for it", async (signal, onLine) => {
+    const body = { dials: others(), target };
+    state.plain = await receive(here("code"), body, signal, { onLine });
     compareAgain();
-  });
+  }, resume);
 });
 
 byPart("effort").addEventListener("submit", (event) => {
   event.preventDefault();
   const effort = Number(byPart("level").value);
   stop();
-  takeTime(`effort ${effort}`, async (signal, progress) => {
+  say("");
+  takeTime(`effort ${effort}`, async (signal, onLine) => {
     const known = JSON.stringify(state.plain?.dials) === JSON.stringify(state.dials);
     if (!known) state.plain = await receive(here("code"), { dials: state.dials }, signal);
     const { plain } = state;
-    const now = await receive(here("code"), { dials: state.dials, effort }, signal, progress);
+    const words = `${EXACT}, with effort ${effort}`;
+    const now = await receive(here("code"), { dials: state.dials, effort }, signal, { words, onLine });
     const bytes = 100 * (now.bytes / plain.bytes - 1);
     const signed = (value, places) => (value > 0 ? "+" : "") + number(value, places).replace("-", "−");
     byPart("bought").textContent = `Effort ${effort}: ${number(now.bytes, 0)} bytes instead of `
       + `${number(plain.bytes, 0)} (${signed(bytes, 1)} %), PSNR ${signed(now.psnr - plain.psnr, 2)} dB.`;
     byPart("bought").hidden = false;
-    byPart("state").textContent = `the file, exactly, with effort ${effort}`;
     compareAgain();
-  });
+  }, resume);
 });
 
 // Dials come from the weights, of the codec or of a style: sliders in a box.
@@ -428,7 +516,18 @@ function followDials(box = byPart("dials"), positions = state.dials) {
 }
 
 // Pictures: chosen, dropped, from the command line, or from before the page was loaded again.
+// They are turned to in the order of the wishes: who is late is offered, but not turned to.
+let wishes = 0;
+let turned = 0;
+async function turnTo(wish, facts) {
+  if (wish < turned) return;
+  turned = wish;
+  await look(facts);
+}
+
 async function open(file) {
+  wishes += 1;
+  const wish = wishes;
   document.body.classList.add("opening");
   try {
     await furnished; // somebody may be quicker than the page
@@ -437,8 +536,9 @@ async function open(file) {
     }
     const answer = await ask(`pictures?name=${encodeURIComponent(file.name)}`, file);
     const facts = await answer.json();
+    for (const { id } of facts.closed) byPart("pictures").querySelector(`[value="${id}"]`)?.remove();
     offerPicture(facts);
-    await look(facts);
+    await turnTo(wish, facts);
   } catch (error) {
     failed(error);
   } finally {
@@ -454,7 +554,7 @@ function offerPicture(facts) {
 
 async function look(facts) {
   stop();
-  Object.assign(state, { picture: facts, exact: null, plain: null, others: {}, points: [] });
+  Object.assign(state, { picture: facts, exact: null, plain: null, words: "", others: {}, curve: null });
   byPart("pictures").value = facts.id;
   history.replaceState(null, "", `#${facts.id}`);
   document.title = `${facts.name} – vrcodec explore`;
@@ -463,18 +563,24 @@ async function look(facts) {
   byPart("modes").hidden = !state.model.styles;
   const origin = facts.file
     ? ["a .vrc file: beside it is what it shows, and moving a dial codes that again"] : [];
-  byPart("notes").textContent = [`${facts.name}, ${facts.width}×${facts.height}`, ...origin, ...facts.notes].join("; ");
+  const closed = (facts.closed ?? []).map((one) => one.name).join(", ");
+  const room = closed ? [`closed to make room: ${closed}`] : [];
+  byPart("notes").textContent = [
+    `${facts.name}, ${facts.width}×${facts.height}`, ...origin, ...facts.notes, ...room,
+  ].join("; ");
   byPart("notes").hidden = false;
   say("");
   stage.size(facts.width, facts.height);
   table();
   plot();
   tell({}, true);
-  byPart("files").hidden = byPart("bought").hidden = true;
+  byPart("files").hidden = byPart("bought").hidden = byPart("legend").hidden = true;
   byPart("beside").value = "original";
-  const original = await ask(here("original"));
-  await Promise.all([show("left", original.clone(), "original"), show("right", original, "original")]);
-  await lookAgain();
+  byPart("state").textContent = "";
+  const right = show("right", here("original"), "original").catch(failed);
+  await show("left", here("original"), "original");
+  await right;
+  if (facts === state.picture) await lookAgain();
 }
 
 // What the left side shows of a picture to begin with, in either mode.
@@ -486,19 +592,27 @@ async function lookAgain() {
 }
 
 async function lookAtFile(file) {
-  tell({ ...file, ...Object.fromEntries(state.model.metrics.map((m) => [m.name, null])) }, false);
-  await take(file);
-  byPart("state").textContent = "the file that was opened";
+  const facts = unmeasured({ ...file });
+  tell(facts, false);
+  await take(facts, "the file that was opened", begin());
+  byPart("state").textContent = state.words;
 }
 
 byPart("pictures").addEventListener("change", async (event) => {
+  wishes += 1;
+  const wish = wishes;
   try {
-    await look(await (await ask(`pictures/${event.target.value}`)).json());
+    await turnTo(wish, await (await ask(`pictures/${event.target.value}`)).json());
   } catch (error) {
     failed(error);
+    if (state.picture) byPart("pictures").value = state.picture.id;
   }
 });
-byPart("beside").addEventListener("change", () => beside().catch(failed));
+function chooseBeside() {
+  say("");
+  beside().catch(failed);
+}
+byPart("beside").addEventListener("change", chooseBeside);
 for (const input of document.querySelectorAll("[data-part=file]")) {
   input.addEventListener("change", async () => {
     const [file] = input.files;
@@ -557,7 +671,7 @@ function furnish(model) {
     button.textContent = title;
     button.addEventListener("click", () => {
       byPart("beside").value = name;
-      beside().catch(failed);
+      chooseBeside();
     });
   }
   byPart("limits").textContent = `At most ${number(model.max_pixels / 1e6, 1)} megapixels.`;
@@ -567,6 +681,8 @@ function furnish(model) {
 let furnished = null; // fulfilled when the page knows its model
 
 async function start() {
+  wishes += 1;
+  const wish = wishes;
   furnished = ask("model").then((answer) => answer.json()).then(furnish);
   await furnished;
   flipByKey(new Map([[byPart("work"), stage]]));
@@ -581,6 +697,6 @@ async function start() {
   const [first] = byPart("pictures").options;
   const wanted = [...byPart("pictures").options].find((one) => one.value === window.location.hash.slice(1));
   const chosen = wanted ?? first;
-  if (chosen) await look(await (await ask(`pictures/${chosen.value}`)).json());
+  if (chosen) await turnTo(wish, await (await ask(`pictures/${chosen.value}`)).json());
 }
 document.addEventListener("DOMContentLoaded", () => start().catch(failed));

@@ -9,15 +9,16 @@ const styled = new Newest(async () => {
   const { picture } = state;
   const { name } = style;
   const place = (kind) => here(`styles/${name}/${kind}?${new URLSearchParams(style.positions)}`);
-  const answer = await ask(place("shown"));
-  if (picture !== state.picture || name !== style.name || !styling()) return;
-  await show("left", answer, name);
-  byPart("stylepng").href = place("png");
+  if (!styling()) return;
+  const png = place("png");
+  await show("left", place("shown"), name);
+  if (picture !== state.picture || name !== style.name) return;
+  byPart("stylepng").href = png;
   byPart("stylepng").download = `${stem()}.${name}.png`;
-  say("");
 });
 
 function restyle() {
+  say("");
   followDials(byPart("coefficients"), style.positions);
   styled.wish();
 }
@@ -35,13 +36,16 @@ byPart("styles").addEventListener("change", (event) => {
 
 async function changeMode() {
   if (styling() && !style.name) {
-    style.known = await (await ask("styles")).json();
+    const known = await (await ask("styles")).json();
+    if (!styling() || style.name) return; // another change of mind was quicker
+    style.known = known;
     const names = Object.keys(style.known);
     if (!names.length) throw new Error("there are no styles here");
     fill(byPart("styles"), names.map((name) => [name, name]));
     choose(names[0]);
   }
   stop();
+  claim("left");
   document.body.classList.toggle("styled", styling());
   byPart("beside").value = "original";
   await beside();
@@ -50,6 +54,7 @@ async function changeMode() {
 
 for (const input of document.querySelectorAll("[name=mode]")) {
   input.addEventListener("change", () => changeMode().catch((error) => {
+    if (error.name === "AbortError") return; // something newer is wanted
     document.querySelector("[name=mode][value=code]").checked = true;
     failed(error);
   }));
