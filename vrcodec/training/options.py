@@ -278,6 +278,14 @@ class TrainingOptions(LoopOptions):
         above=0,
         most=1e6,
     )
+    fidelity_share: float = option(
+        0.25,
+        "Share of the crops of --loss tune that are for squared error alone, besides those all "
+        "along the dial.",
+        metavar="SHARE",
+        least=0,
+        most=1,
+    )
     only_quality: float = option(
         DISABLED,
         "Train for one quality instead of the whole dial, to compare with.",

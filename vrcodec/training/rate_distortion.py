@@ -27,9 +27,6 @@ from vrcodec.training.validation import estimated_curve
 
 MakeModel = Callable[[ModelConfig], CompressionModel]
 """What makes a network of a shape: `CompressionModel`, or that with other parts."""
-FIDELITY_SHARE = 0.25
-"""Share of the crops that lie at the second dial's lower end, besides those that are drawn there:
-what is compared most is squared error, and there the second distortion costs no time."""
 LOSS_LIMIT = 50.0
 """A sample's gradient is scaled down as far as its loss exceeds this (usual: 5 to 30)."""
 EXPORT_SIZE = 256
@@ -102,7 +99,7 @@ class RateDistortion:
         """Crops (count, 3, side, side) in [0, 1], and positions (count, K) on the dials."""
         drawn = sample_positions(self.rng, count, self.dials, self.held)
         if drawn.shape[1] > 1:
-            drawn[self.rng.random(count) < FIDELITY_SHARE, 1] = 0
+            drawn[self.rng.random(count) < self.options.fidelity_share, 1] = 0
         crops = self.sampler.batch(count, side, drawn[:, 0])
         return crops, torch.from_numpy(drawn)
 
