@@ -115,7 +115,9 @@ def test_curves_of_reports_can_be_compared_with(eval_report: Path) -> None:
     curves = anchors.load_curves(eval_report / "curves")
     assert {"AVIF", "JPEG", "JPEG XL"} < curves.keys()
     curve = curves["JPEG"]
-    dearer = {**curve, "bpp": [1.1 * bpp for bpp in curve["bpp"]]}
+    dearer = curve | {
+        key: [1.1 * bpp for bpp in values] for key, values in curve.items() if key.endswith("bpp")
+    }
     for metric in ("psnr", "ms_ssim", "ssimulacra2"):
         assert bjontegaard.bd_rate(curve, curve, metric)[0] == pytest.approx(0)
         assert bjontegaard.bd_rate(dearer, curve, metric)[0] == pytest.approx(10)
@@ -142,7 +144,7 @@ def test_a_new_metric_is_one_object(pictures: Path, monkeypatch: pytest.MonkeyPa
     assert (low, high) == (-curve["mae"][0], -curve["mae"][2])
 
 
-def test_a_mean_is_of_all_pictures_or_none() -> None:
+def test_rates_of_a_metric_are_those_of_the_pictures_that_have_it() -> None:
     """Rates of all pictures and fidelities of some would make curves that nothing lies on."""
 
     def point(bytes: int, ms_ssim: float | None) -> Point:
@@ -150,7 +152,9 @@ def test_a_mean_is_of_all_pictures_or_none() -> None:
 
     curve = mean_curve([[point(100, 0.9), point(300, None)], [point(200, 0.9), point(600, 0.7)]])
     assert curve["bpp"] == [2, 4] and curve["psnr"] == [30, 30]
-    assert curve["ms_ssim"] == [None, pytest.approx(0.8)]
+    assert curve["ms_ssim"] == [0.9, pytest.approx(0.8)]
+    assert curve["ms_ssim_bpp"] == [1, 4] and "psnr_bpp" not in curve
+    assert [bpp for bpp, _ in bjontegaard.points(curve, "ms_ssim")] == [1, 4]
 
 
 def test_no_two_codecs_of_a_run_share_their_results(pictures: Path, tmp_path: Path) -> None:

@@ -247,7 +247,8 @@ def _conclude(
     from vrcodec.evaluation.showcase import showcase_task
 
     for metric, count in evaluation.incomplete().items():
-        common.say(f"{metric} is left out: {count} pictures are too small for it", err=True)
+        of = len(evaluation.pictures)
+        common.say(f"{metric} is of {of - count} pictures: {count} are too small for it", err=True)
     comparisons = compare_curves(evaluation, curves)
     common.say(_table(evaluation))
     if comparisons:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vrcodec.errors import VrcodecError
-from vrcodec.evaluation.bjontegaard import Curve
+from vrcodec.evaluation.bjontegaard import RATE, Curve
 from vrcodec.evaluation.metrics import METRICS, PSNR
 from vrcodec.files import read_bytes
 from vrcodec.text import printable
@@ -60,6 +60,7 @@ def _curves(found: Any, stem: str) -> dict[str, Curve]:
     if "results" in found:
         name, results = found.get("name", stem), found["results"]
         theirs = {metric.compressai: metric.name for metric in METRICS.values()} | {"bpp": "bpp"}
+        theirs |= {metric.compressai + RATE: metric.name + RATE for metric in METRICS.values()}
         found = {name: {ours: results[key] for key, ours in theirs.items() if key in results}}
     return {printable(str(name)): _curve(str(name), raw) for name, raw in found.items()}
 
@@ -68,7 +69,7 @@ def _curve(name: str, raw: Any) -> Curve:
     """A checked curve: finite numbers, rates above zero, lists of one length."""
     curve = {
         key: [_number(name, key, value) for value in _list(raw[key])]
-        for key in ("bpp", *METRICS)
+        for key in ("bpp", *METRICS, *(name + RATE for name in METRICS))
         if raw.get(key) is not None or key in ("bpp", PSNR.name)
     }
     count = len(curve["bpp"])
@@ -76,7 +77,8 @@ def _curve(name: str, raw: Any) -> Curve:
         raise _NoCurveError(f"{printable(name)} has {count} points")
     if any(len(values) != count for values in curve.values()):
         raise _NoCurveError(f"{printable(name)} has lists of different lengths")
-    if any(rate is not None and rate <= 0 for rate in curve["bpp"]):
+    rates = [rate for key in curve if key.endswith("bpp") for rate in curve[key]]
+    if any(rate is not None and rate <= 0 for rate in rates):
         raise _NoCurveError(f"{printable(name)} has a rate that is not above 0")
     return curve
 

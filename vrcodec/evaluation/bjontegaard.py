@@ -13,6 +13,9 @@ from vrcodec.evaluation.metrics import METRICS
 Curve = Mapping[str, Sequence[float | None]]
 """bpp, psnr (dB) and optionally other metrics by name, one element per quality."""
 
+RATE = "_bpp"
+"""Behind a metric's name: bpp of the pictures that have it, where not all have."""
+
 Line = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -70,12 +73,18 @@ def front(curve: Curve, metric: str) -> Line:
     return np.array(x), np.array(y)
 
 
+def rates_of(curve: Curve, metric: str) -> Sequence[float | None]:
+    """bpp of the pictures that a metric is of."""
+    return curve.get(metric + RATE) or curve["bpp"]
+
+
 def points(curve: Curve, metric: str) -> list[tuple[float, float]]:
     """bpp and quality of the points that have both, the smallest rate first."""
-    values = curve.get(metric) or [None] * len(curve["bpp"])
+    rates = rates_of(curve, metric)
+    values = curve.get(metric) or [None] * len(rates)
     points = [
         (bpp, METRICS[metric].compared(value))
-        for bpp, value in zip(curve["bpp"], values, strict=True)
+        for bpp, value in zip(rates, values, strict=True)
         if bpp is not None and value is not None and bpp > 0
     ]
     return sorted((bpp, value) for bpp, value in points if math.isfinite(value))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from vrcodec.evaluation.anchors import kodak_anchors
-from vrcodec.evaluation.bjontegaard import Curve, points, smooth
+from vrcodec.evaluation.bjontegaard import Curve, points, rates_of, smooth
 from vrcodec.evaluation.metrics import METRICS, Metric
 from vrcodec.evaluation.report import write_file
 
@@ -168,8 +168,9 @@ def _draw_measured(
             "color": colour,
             "zorder": order,
         }
-        for i, (bpp, value) in enumerate(zip(curve["bpp"], curve[metric.name], strict=True)):
-            if value is None:
+        rates = rates_of(curve, metric.name)
+        for i, (bpp, value) in enumerate(zip(rates, curve[metric.name], strict=True)):
+            if value is None or bpp is None:
                 continue
             mark = Mark(
                 f"{metric.name}.{subject.name}.{i}",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from vrcodec import pictures
 from vrcodec.errors import VrcodecError
+from vrcodec.evaluation.bjontegaard import RATE
 from vrcodec.evaluation.codecs import Coder
 from vrcodec.evaluation.metrics import METRICS, measured_metrics
 from vrcodec.pictures.metrics import psnr
@@ -122,8 +123,9 @@ def mean_curve(points: Iterable[Sequence[Point]]) -> dict[str, Any]:
         points: for every quality, the points of all pictures.
 
     Returns:
-        Lists over the qualities: `quality`, and the means of bpp, every metric by its name (None
-        unless all pictures have it, for bpp is that of all), encode_seconds and decode_seconds;
+        Lists over the qualities: `quality`, and the means of bpp, every metric by its name (over
+        the pictures that have it, None if none has; if not all have, the mean bpp of those is in
+        its name and `RATE`), encode_seconds and decode_seconds;
         encode_mp_s and decode_mp_s, megapixels of all pictures by the seconds for all; `bytes`
         and `estimate`, sums over all pictures.
     """
@@ -135,7 +137,9 @@ def mean_curve(points: Iterable[Sequence[Point]]) -> dict[str, Any]:
             for name in ("bpp", "encode_seconds", "decode_seconds")
         }
         for name in METRICS:
-            row[name] = _mean([point.metrics.get(name) for point in column])
+            having = [point for point in column if point.metrics.get(name) is not None]
+            row[name] = _mean([point.metrics[name] for point in having])
+            row[name + RATE] = _mean([point.bpp for point in having or column])
         megapixels = sum(point.pixels for point in column) / 1e6
         for part in ("encode", "decode"):
             seconds = sum(getattr(point, f"{part}_seconds") for point in column)
@@ -145,6 +149,9 @@ def mean_curve(points: Iterable[Sequence[Point]]) -> dict[str, Any]:
         row["estimate"] = sum(estimates) if estimates else None
         for name, value in row.items():
             curve.setdefault(name, []).append(value)
+    for name in METRICS:
+        if curve[name + RATE] == curve["bpp"]:
+            del curve[name + RATE]
     return curve
 
 
@@ -184,4 +191,4 @@ def estimated_curve(
 
 def _mean(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
-    return sum(present) / len(present) if len(present) == len(values) else None
+    return sum(present) / len(present) if present else None

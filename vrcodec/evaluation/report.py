@@ -26,7 +26,7 @@ from typing import Any
 
 from vrcodec.conditional.dials import QUALITY
 from vrcodec.errors import VrcodecError, naming
-from vrcodec.evaluation.bjontegaard import Curve, bd_rate
+from vrcodec.evaluation.bjontegaard import RATE, Curve, bd_rate
 from vrcodec.evaluation.evaluate import Evaluation, Subject
 from vrcodec.evaluation.metrics import METRICS
 from vrcodec.evaluation.notebook import Notebook
@@ -149,10 +149,11 @@ def _result(evaluation: Evaluation, subject: Subject) -> dict[str, Any]:
     """Means of a codec in CompressAI's layout, and where on which dials of ours they are."""
     curve = evaluation.curve(subject)
     names = _CURVE_NAMES | {metric.name: metric.compressai for metric in METRICS.values()}
+    names |= {metric.name + RATE: metric.compressai + RATE for metric in METRICS.values()}
     result: dict[str, Any] = {
         "name": subject.title,
         "description": f"{len(evaluation.pictures)} pictures; {subject.identity}",
-        "results": {theirs: curve[ours] for ours, theirs in names.items()},
+        "results": {theirs: curve[ours] for ours, theirs in names.items() if ours in curve},
     }
     if subject.dials:
         result["results"]["lambda"] = list(subject.coefficients[QUALITY])
