@@ -234,8 +234,8 @@ def _measure(report: Path | None, evaluation: Evaluation, watch: LoadWatch) -> N
         load = watch.now()
         if len(evaluation.missing(wanted)) < len(wanted):  # it has measured something
             evaluation.keep_load(load)
-            if load.busy:
-                common.say(f"Note: {load}", err=True)
+    if wanted and load.busy:
+        common.say(f"Note: {load}", err=True)
 
 
 def _conclude(
