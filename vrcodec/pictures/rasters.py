@@ -71,7 +71,7 @@ def _raw_raster(head: bytes) -> int:
 
 def sgi(data: bytes) -> Found:
     """An SGI file, whose packed rows are to be checked."""
-    return Found(check=lambda: _check_sgi_rows(data), bits=8 * data[3])
+    return Found(check=lambda: _check_sgi_rows(data), bits=8 * data[3] if data[3:] else None)
 
 
 def _check_sgi_rows(data: bytes) -> None:
@@ -104,7 +104,7 @@ def _sgi_samples(data: bytes, start: int, end: int, unit: int, wanted: int) -> i
 
 def sun(data: bytes) -> Found:
     """A Sun raster file. Raises PictureError for one that Pillow would read askew."""
-    width, _, depth, _, kind = struct.unpack_from(">IIIII", data, 4)
+    width, _, depth, _, kind = struct.unpack_from(">IIIII", data.ljust(24, b"\0"), 4)
     if depth == 32:
         raise PictureError("Sun raster of 32 bits is not supported")
     if kind == _SUN_PACKED and -(-width * depth // 8) % 2:  # rows are whole words
