@@ -21,6 +21,7 @@ from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.errors import VrcodecError
 from vrcodec.model.config import ModelConfig
 from vrcodec.model.constants import LOCAL_LIMIT
+from vrcodec.model.entropy_model import LocalSteps
 from vrcodec.model.loading import build
 from vrcodec.model.shapes import checked
 from vrcodec.model.weights_file import load_weights, save_weights
@@ -75,9 +76,11 @@ def factors(path: Path, z: NDArray[np.int16], at: Conditioning) -> NDArray[np.fl
     return found
 
 
-@pytest.mark.parametrize("kind", ["tiny_weights", "zoned_weights", "trellis_weights"])
+@pytest.mark.parametrize(
+    "kind", ["tiny_weights", "zoned_weights", "trellis_weights", "weights_of_two_dials"]
+)
 def test_engines_agree(kind: str, made: MakeWeights, photo: Image.Image) -> None:
-    path = made(kind, 0.3)
+    path = made(kind, 0.6)
     codecs = {engine: Codec(path, "cpu", threads=1, runtime=engine) for engine in ENGINES}
     for codec in codecs.values():
         data = codec.encode(photo, 0.7)
@@ -95,10 +98,11 @@ def test_engines_agree(kind: str, made: MakeWeights, photo: Image.Image) -> None
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["tiny_weights", "weights_of_two_dials"])
 def test_errors_are_half_a_local_step_at_most(
-    engine: str, made: MakeWeights, photo: Image.Image
+    engine: str, kind: str, made: MakeWeights, photo: Image.Image
 ) -> None:
-    path = made("tiny_weights", 0.3)
+    path = made(kind, 0.6)
     codec = Codec(path, "cpu", threads=1, runtime=engine)
     at, networks = codec.dials.at(0.6), codec.pipeline.networks
     y, z = analysed(codec, photo, at)
@@ -146,6 +150,35 @@ def test_latents_as_decoded_are_their_own_nearest(
     symbols, y_hat = networks.round_trip(y, z, at, PLACE, False, indexes)
     again = networks.quantise(y_hat, z, at, PLACE, False, indexes, nearest=True)
     np.testing.assert_array_equal(again, symbols)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_squared_error_has_equal_steps(
+    engine: str, made: MakeWeights, photo: Image.Image, weights_of_two_dials: Path
+) -> None:
+    path = made("weights_of_two_dials", 0.3)
+    local, plain = (
+        Codec(p, "cpu", threads=1, runtime=engine) for p in (path, weights_of_two_dials)
+    )
+    for tune in (0.0, 0.02):
+        one, two = (
+            unpack(codec.encode(photo, 0.6, dials={"tune": tune})) for codec in (local, plain)
+        )
+        assert ((one.z, one.y) == (two.z, two.y)) == (tune == 0)
+
+
+def test_the_second_dial_turns_them_on() -> None:
+    steps = LocalSteps(ModelConfig(local_steps=True, context_width=8))
+    torch.nn.init.normal_(steps.conv.weight, std=0.05)
+    features, tunes = torch.randn(5, 8, 3, 2), torch.tensor([0, 0.125, 0.25, 0.5, 1])
+    features = features[:1].expand(5, -1, -1, -1)
+    vector = torch.stack([torch.rand(5), tunes], dim=1)[..., None, None]
+    with torch.no_grad():
+        found, alone = steps(features, vector).log(), steps(features, vector[:, :1]).log()
+    for factors, share in zip(found, (0, 0.25, 0.5, 1, 1), strict=True):
+        torch.testing.assert_close(factors, share * alone[0])
+    whole = vector.expand(-1, -1, 3, 2)
+    torch.testing.assert_close(steps(features, whole).log(), found)
 
 
 def test_effort(made: MakeWeights, photo: Image.Image) -> None:

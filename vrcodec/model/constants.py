@@ -15,5 +15,7 @@ HYPER_GAIN = 0.25
 """Of z on its way into the mean path."""
 LOCAL_LIMIT = 2.0
 """Of the logarithm of a local step, to either side."""
+LOCAL_FROM = 0.5
+"""Position of the second dial from which local steps differ as much as they ever do."""
 MAX_SYMBOL = (1 << 15) - 1
 """Symbols are 16-bit: magnitudes up to this."""

@@ -35,7 +35,7 @@ from vrcodec.conditional.film import (
     stretched,
 )
 from vrcodec.model.config import LOG_SCALE_STEP, SCALE_LEVELS, SCALE_MIN, ModelConfig
-from vrcodec.model.constants import HYPER_GAIN, LOCAL_LIMIT, SLOPE
+from vrcodec.model.constants import HYPER_GAIN, LOCAL_FROM, LOCAL_LIMIT, SLOPE
 from vrcodec.model.integer_path import (
     ACTIVATION_BITS,
     KERNELS,
@@ -218,7 +218,8 @@ class LocalSteps(nn.Module):
     """features (B, context_width, h, w) -> by how much steps are multiplied, (B, 768, h, w).
 
     Squared error wants equal steps everywhere; the eye, and every distortion that follows it,
-    coarser ones where contrast is high (adaptive quantisation). A model begins with equal ones.
+    coarser ones where contrast is high (adaptive quantisation). So the second dial, if there is
+    one, turns them on: at 0 steps are equal. A model begins with equal ones.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -226,7 +227,10 @@ class LocalSteps(nn.Module):
         self.conv = nn.Conv2d(config.context_width, LATENT_CHANNELS, 1, bias=False)
         nn.init.zeros_(self.conv.weight)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, vector: Tensor) -> Tensor:
+        """vector (B or 1, K, ...), as in `Condition`."""
+        if vector.shape[1] > 1:
+            features = features * stretched((vector[:, 1:2] / LOCAL_FROM).clamp_max(1), features)
         return torch.exp(self.conv(features).float().clamp(-LOCAL_LIMIT, LOCAL_LIMIT))
 
 

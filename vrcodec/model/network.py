@@ -277,7 +277,8 @@ class CompressionModel(nn.Module):
     def steps(self, features: Tensor, condition: Condition) -> Tensor:
         """Quantisation steps of y in deviations where features are, (B or 1, 768, h or 1, ...)."""
         step = stretched(condition.step, features)
-        return step if self.local_steps is None else step * self.local_steps(features)
+        local = self.local_steps
+        return step if local is None else step * local(features, condition.vector)
 
     def forward(
         self, x: Tensor, conditioning: Tensor | Conditioning | Condition | float

@@ -26,7 +26,7 @@ from vrcodec.model.config import (
     SCALE_MIN,
     ModelConfig,
 )
-from vrcodec.model.constants import HYPER_GAIN, LINEAR_GAIN, LOCAL_LIMIT, MAX_SYMBOL
+from vrcodec.model.constants import HYPER_GAIN, LINEAR_GAIN, LOCAL_FROM, LOCAL_LIMIT, MAX_SYMBOL
 from vrcodec.model.dead_zone import DEAD_ZONE_LIMIT, dead_zones, strengths
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
 from vrcodec.model.onnx_builder import AROUND, Array, Builder, Network, Tensors
@@ -259,8 +259,16 @@ def _features(b: Builder) -> Value:
 
 def _local_steps(b: Builder, features: Value) -> Value:
     """By how much steps are multiplied, (B, 768, h, w)."""
+    if len(b.config.dials) > 1:
+        share = b.per_channel("local share", 1, lambda c: _local_share(c.conditioning))
+        features = b.node("Mul", features, share)
     exponent = b.product(features, b.tensor("local_steps.conv.weight"))
     return b.node("Exp", b.clip(exponent, -LOCAL_LIMIT, LOCAL_LIMIT))
+
+
+def _local_share(conditioning: Conditioning) -> NDArray[np.float64]:
+    """How much of their logarithm local steps differ by there, of weights with a second dial."""
+    return np.minimum(1, np.array([conditioning.positions[1]]) / LOCAL_FROM)
 
 
 def _passes(
