@@ -3,8 +3,8 @@
 
 It was made once and is kept for ever: made again it would differ in the last bits, and the
 golden files would have to be made again too. Those are for ever: --golden adds what is missing,
-and leaves the others. Version 1 is not written any more; the files of version 2 hold the symbols
-of those, and what only version 2 can say. Not a model for anybody's pictures: it is initialised
+and leaves the others. Files of all versions of the format hold the same symbols; what version 1
+cannot say is in those of the others. Not a model for anybody's pictures: it is initialised
 from the test pictures and never trained. tiny-trellis.safetensors has the same networks, and
 trellis-coded quantisation with small tables.
 """
@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from vrcodec import Codec
-from vrcodec.bitstream.container import VERSION, Extra, SourceKind, pack, unpack
+from vrcodec.bitstream.container import Extra, Header, SourceKind, pack, unpack
 from vrcodec.bitstream.tables import TableSet, concatenate, quantise
 from vrcodec.bitstream.trellis import QUANTISERS
 from vrcodec.conditional.dials import ONE
@@ -65,6 +65,8 @@ EXTRAS = {
     "thin": {Extra.EXIF: b"II*\0\x08\0\0\0\0\0\0\0\0\0"},
 }
 """What the pictures have beside pixels, so that the files hold every way of storing it."""
+VERSIONS = {1: "", 2: "v2-", 3: "v3-"}
+"""In the names of the files; with a trellis version 2 was the first."""
 GOLDEN = (("photo", 0.0), ("photo", 0.5), ("grey", 0.37), ("noise", 1.0), ("thin", 0.8))
 TRELLIS_GOLDEN = (("photo", 0.5), ("grey", 0.37), ("noise", 1.0))
 TRELLIS = {
@@ -134,32 +136,45 @@ def golden_pictures() -> dict[str, Image.Image]:
 
 def make_golden(weights: Path, folder: Path) -> None:
     codec = Codec(weights, device="cpu")
-    pictures = golden_pictures()
     for name, quality in GOLDEN:
-        first = folder / f"golden-{name}-{quality}.vrc"
-        path = folder / f"golden-v{VERSION}-{name}-{quality}.vrc"
-        data = first.read_bytes() if first.exists() else codec.encode(pictures[name], quality)
-        if not path.exists():
-            path.write_bytes(with_metadata(data, name, codec.weights_id))
-            print(path.name, path.stat().st_size)
+        names = {v: f"golden-{part}{name}-{quality}.vrc" for v, part in VERSIONS.items()}
+        add_golden(codec, folder, name, quality, names)
 
 
 def make_trellis_golden(weights: Path, folder: Path) -> None:
     codec = Codec(weights, device="cpu")
-    pictures = golden_pictures()
     for name, quality in TRELLIS_GOLDEN:
-        path = folder / f"{TRELLIS_FILES}{name}-{quality}.vrc"
-        if not path.exists():
-            data = codec.encode(pictures[name], quality)
-            path.write_bytes(with_metadata(data, name, codec.weights_id))
-            print(path.name, path.stat().st_size)
+        rest = f"{name}-{quality}.vrc"
+        names = {2: TRELLIS_FILES + rest, 3: f"{TRELLIS_FILES}{VERSIONS[3]}{rest}"}
+        add_golden(codec, folder, name, quality, names)
 
 
-def with_metadata(data: bytes, name: str, weights_id: str) -> bytes:
-    """A golden file with the kind of its source and extra sections."""
+def add_golden(
+    codec: Codec, folder: Path, name: str, quality: float, names: dict[int, str]
+) -> None:
+    """The files of a picture that are missing, with the symbols of those that are there."""
+    there = [folder / file for file in names.values() if (folder / file).exists()]
+    data = there[0].read_bytes() if there else codec.encode(golden_pictures()[name], quality)
     stream = unpack(data)
-    header = dataclasses.replace(stream.header, weights_id=weights_id, source_kind=KINDS[name])
-    return pack(dataclasses.replace(stream, header=header, extras=EXTRAS.get(name, {})))
+    latents = codec.pipeline.read_latents(stream)
+    for version, file in names.items():
+        if not (folder / file).exists():
+            header = golden_header(stream.header, codec.weights_id, name, version)
+            written = codec.pipeline.write_latents(latents, header)
+            extras = EXTRAS.get(name, {}) if version > 1 else {}
+            (folder / file).write_bytes(pack(dataclasses.replace(written, extras=extras)))
+            print(file, (folder / file).stat().st_size)
+
+
+def golden_header(header: Header, weights_id: str, name: str, version: int) -> Header:
+    """The header in a version of the format, with the kind of the source if that has one."""
+    first = version == 1
+    return dataclasses.replace(
+        header,
+        version=version,
+        weights_id=weights_id[: 6 if first else None],
+        source_kind=SourceKind.UNKNOWN if first else KINDS[name],
+    )
 
 
 if __name__ == "__main__":

@@ -75,11 +75,10 @@ def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
     parts = []
     for section, top in zip(file.y, range(0, file.rows, file.section_rows), strict=True):
         indexes = y_indexes[:, top : top + file.section_rows]
-        if chains:
-            parts.append(decode_chained_section(section, indexes, y_tables, chains, top))
-            continue
         numbers = indexes if len(y_tables) == 64 else by_kind(indexes, config["core"])
-        parts.append(decode_section(section, numbers.ravel(), y_tables).reshape(numbers.shape))
+        parts.append(
+            decode_y_section(section, file.version, indexes, numbers, y_tables, chains, top)
+        )
 
     crc = 0xFFFF
     for symbols in (z, *parts):
@@ -148,9 +147,9 @@ def read_file(data: bytes) -> File:
     cursor = Cursor(data)
     require(cursor.take(3) == b"VRC", "not a .vrc file")
     version, flags = divmod(cursor.unsigned(1), 16)
-    require(version in (1, 2), "unknown version")
+    require(version in (1, 2, 3), "unknown version")
     kind = 0
-    if version == 2:
+    if version > 1:
         kind, flags, more = flags & 7, 0, flags & 8
         if more:
             further = cursor.unsigned(1)
@@ -250,6 +249,42 @@ def decode_section(section: bytes, numbers: Integers, tables: list[Table]) -> In
     values = decode_values(coder, numbers.tolist(), tables)
     coder.finish()
     return np.array(values, dtype=np.int64)
+
+
+def decode_y_section(
+    section: bytes,
+    version: int,
+    indexes: Integers,
+    numbers: Integers,
+    tables: list[Table],
+    chains: Chains | None,
+    top: int,
+) -> Integers:
+    """The symbols of one section of y, with chains its levels: (channels, rows, columns).
+
+    Args:
+        section: its bytes.
+        version: of the format.
+        indexes, numbers: scale indices and numbers of tables, of the same shape.
+        tables: those of the picture.
+        chains: where they are, if there are any.
+        top: the section's first row.
+    """
+    coder = RangeDecoder(section)
+    lowest = coder.decode_uniform(4) if version >= 3 else 0
+    highest = chains.level if chains else 64
+    scales = indexes.ravel()
+    plain = np.flatnonzero((scales >= lowest) & (scales < highest))
+    levels = np.zeros(indexes.size, dtype=np.int64)
+    levels[plain] = decode_values(coder, numbers.ravel()[plain].tolist(), tables)
+    if chains:
+        levels *= 2
+        decode_chains(
+            coder, levels, numbers.ravel().tolist(), tables, chains.of_section(indexes, top)
+        )
+        require(bool((np.abs(levels) <= LARGEST_SYMBOL).all()), "a level exceeds 16 bits")
+    coder.finish()
+    return levels.reshape(indexes.shape)
 
 
 def decode_values(coder: RangeDecoder, numbers: list[int], tables: list[Table]) -> list[int]:
@@ -368,31 +403,25 @@ def read_chains(config: dict[str, Any], file: File) -> Chains | None:
     return Chains(*sizes, file.rows, file.columns)
 
 
-def decode_chained_section(
-    section: bytes, indexes: Integers, tables: list[Table], chains: Chains, top: int
-) -> Integers:
-    """The levels of one section, (channels, rows, columns).
+def decode_chains(
+    coder: RangeDecoder,
+    levels: Integers,
+    numbers: list[int],
+    tables: list[Table],
+    chains: list[list[int]],
+) -> None:
+    """Decode the levels of all chains into their places.
 
     Args:
-        section: its bytes.
-        indexes: scale indices, of the same shape.
+        coder: decodes the section.
+        levels, numbers: of the section, in array order; numbers are those of the even quantiser.
         tables: the 256 of the picture.
-        chains: where they are.
-        top: the section's first row.
+        chains: the section's, as lists of positions.
     """
-    coder = RangeDecoder(section)
-    numbers = by_kind(indexes, chains.core).ravel().tolist()
-    levels = [0] * len(numbers)
-    plain = np.flatnonzero(indexes.ravel() < chains.level).tolist()
-    symbols = decode_values(coder, [numbers[at] for at in plain], tables)
-    for at, symbol in zip(plain, symbols, strict=True):
-        levels[at] = 2 * symbol
-
-    lists = chains.of_section(indexes, top)
-    states = [0] * len(lists)
-    for step in range(max(map(len, lists), default=0)):
-        going_on = [chain for chain, places in enumerate(lists) if step < len(places)]
-        places = [lists[chain][step] for chain in going_on]
+    states = [0] * len(chains)
+    for step in range(max(map(len, chains), default=0)):
+        going_on = [chain for chain, places in enumerate(chains) if step < len(places)]
+        places = [chains[chain][step] for chain in going_on]
         odd = [states[chain] % 2 for chain in going_on]
         of_step = [numbers[at] + 128 * o for at, o in zip(places, odd, strict=True)]
         symbols = decode_values(coder, of_step, tables)
@@ -400,10 +429,6 @@ def decode_chained_section(
             sign = (symbol > 0) - (symbol < 0)
             levels[at] = 2 * symbol - o * sign
             states[chain] = next_state(states[chain], symbol)
-
-    require(all(abs(level) <= LARGEST_SYMBOL for level in levels), "a level exceeds 16 bits")
-    coder.finish()
-    return np.array(levels, dtype=np.int64).reshape(indexes.shape)
 
 
 # 4. Range coder

@@ -348,7 +348,7 @@ def test_other_weights_are_refused_by_name(
     work: Path, run_vrcodec: RunVrcodec, tiny_weights: Path, coded: bytes
 ) -> None:
     stream = container.unpack(coded)
-    header = container.Header(75, 53, "c0ffee", stream.header.conditioning)
+    header = container.Header(75, 53, "c0ffee", stream.header.conditioning, version=1)
     foreign = container.Stream(header, stream.z, stream.y, stream.symbols_crc)
     (work / "x.vrc").write_bytes(container.pack(foreign))
     result = run_vrcodec("decode", "x.vrc", "--weights", tiny_weights)

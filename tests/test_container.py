@@ -7,6 +7,7 @@ import json
 import struct
 import tracemalloc
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from vrcodec.bitstream.container import (
     MAX_HEIGHT,
     MAX_WIDTH,
+    VERSION,
     Extra,
     Header,
     SourceKind,
@@ -59,7 +61,9 @@ FULL = Stream(
 GREY, EXTRAS, VECTOR = 1, 4, 8
 FIRST = dataclasses.replace(
     FULL,
-    header=dataclasses.replace(FULL.header, weights_id=ID[:6], source_kind=SourceKind.UNKNOWN),
+    header=dataclasses.replace(
+        FULL.header, weights_id=ID[:6], source_kind=SourceKind.UNKNOWN, version=1
+    ),
 )
 """As a file of version 1."""
 
@@ -112,6 +116,7 @@ def streams(draw: st.DrawFn) -> Stream:
         grey=draw(st.booleans()),
         sixteen_bit=draw(st.booleans()),
         source_kind=SourceKind.UNKNOWN if first else draw(st.sampled_from(SourceKind)),
+        version=1 if first else draw(st.sampled_from([2, VERSION])),
     )
     bodies = st.binary(max_size=300) | st.text("ab <>", max_size=300).map(str.encode)
     pattern = draw(st.lists(bodies, min_size=1, max_size=3))
@@ -146,14 +151,14 @@ def test_sections_cover_all_rows_once(size: tuple[int, int]) -> None:
     assert heights <= {max(1, 8192 // columns)}
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_layout_is_the_documented_one(version: int) -> None:
     data = raw_file(
         version=version, flags=GREY | EXTRAS, extras=b"\x03\x02\x05\x01\0", sections=b"eedzy"
     )
     name = "010203" if version == 1 else "0102030405060708"
     assert unpack(data) == Stream(
-        Header(16, 16, name, Conditioning((1 << 14,)), grey=True),
+        Header(16, 16, name, Conditioning((1 << 14,)), grey=True, version=version),
         b"z",
         (b"y",),
         0,
@@ -173,7 +178,7 @@ def test_describe() -> None:
     assert {name: bits[name] for name in sections} == sections
     assert sum(bits.values()) == 8 * len(pack(FULL))
     assert facts == {
-        "version": 2,
+        "version": 3,
         "width": 2000,
         "height": 1500,
         "quality": 0.0,
@@ -200,7 +205,7 @@ def test_not_a_vrc(wrong: bytes) -> None:
         unpack(wrong)
 
 
-@pytest.mark.parametrize("version", [0, 3, 15])
+@pytest.mark.parametrize("version", [0, 4, 15])
 def test_other_versions(version: int) -> None:
     with pytest.raises(UnsupportedVersionError, match=f"version {version} "):
         unpack(raw_file(version=version))
@@ -229,7 +234,7 @@ def test_trailing_bytes(tail: bytes) -> None:
         unpack(pack(PLAIN) + tail)
 
 
-@pytest.mark.parametrize("stream", [FULL, FIRST], ids=["version-2", "version-1"])
+@pytest.mark.parametrize("stream", [FULL, FIRST], ids=["version-3", "version-1"])
 def test_every_flipped_bit_is_noticed(stream: Stream) -> None:
     data = pack(stream)
     body = len(data) - 4 - sum(map(len, (stream.z, *stream.y, *stream.extras.values())))
@@ -324,10 +329,19 @@ def test_impossible_headers_cannot_be_made(change: dict[str, object]) -> None:
         dataclasses.replace(PLAIN.header, **change)
 
 
-@pytest.mark.parametrize("change", [{"weights_id": "0a1b2c3d"}, {"weights_id": ID[:6]}])
-def test_headers_of_no_version_cannot_be_made(change: dict[str, str]) -> None:
-    """A short id makes version 1, and that has no place for the kind of the source."""
-    with pytest.raises(ValueError, match=r"weights id of 8 digits|no place for the kind"):
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"weights_id": "0a1b2c3d"}, "weights id of 8 digits"),
+        ({"weights_id": ID[:6]}, "weights id of 6 digits"),
+        ({"version": 1}, "weights id of 16 digits"),
+        ({"version": 1, "weights_id": ID[:6]}, "no place for the kind"),
+        ({"version": 0}, "version 0 "),
+        ({"version": VERSION + 1}, f"version {VERSION + 1} "),
+    ],
+)
+def test_headers_of_no_version_cannot_be_made(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
         dataclasses.replace(PLAIN.header, **change)
 
 

@@ -107,7 +107,7 @@ def test_metadata_is_stored_deflated_where_that_is_smaller() -> None:
 
 
 def test_version_1_stores_sections_as_they_are() -> None:
-    header = dataclasses.replace(HEADER, weights_id="0a1b2c")
+    header = dataclasses.replace(HEADER, weights_id="0a1b2c", version=1)
     data = pack(Stream(header, b"z", (b"y",), 0, {Extra.XMP: XMP}))
     assert XMP in data and unpack(data).extras == {Extra.XMP: XMP}
 

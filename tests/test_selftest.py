@@ -17,7 +17,7 @@ def test_this_machine_agrees(run_vrcodec: RunVrcodec) -> None:
     result = run_vrcodec("selftest")
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.decode().splitlines()
-    assert line.startswith("13 golden files decode to the recorded symbols on cpu")
+    assert line.startswith("21 golden files decode to the recorded symbols on cpu")
 
 
 def test_differences_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,8 @@ def reference(data: bytes, name: str, indexes: Indexes) -> NDArray[np.int64]:
     tensors = {f"tables.t.{key}": array.astype(np.int64) for key, array in arrays.items()}
     listed = reference_decoder.read_tables(tensors, "t")
     chains = reference_decoder.Chains(CORE, PASSES, LEVEL, rows, columns)
-    return reference_decoder.decode_chained_section(data, indexes, listed, chains, top)
+    numbers = reference_decoder.by_kind(indexes, CORE)
+    return reference_decoder.decode_y_section(data, 3, indexes, numbers, listed, chains, top)
 
 
 def test_quantisers_share_zero_alone_and_have_every_level() -> None:

@@ -31,6 +31,11 @@ GOLDEN = {
     "golden-v2-photo-0.0.vrc": "d3cf7ac6c04c14ec1104ca790cb1b768f2cac149cc0867305ccbfe22eb616a3f",
     "golden-v2-photo-0.5.vrc": "b616a52ed631edbb82d95f831c0a96d2387d68e93dbbcc3748a35403a1e392cb",
     "golden-v2-thin-0.8.vrc": "4baf14be0a8d5927ac5678c7a8a9b3ba6a7537626388e290ca4dc66cc2421397",
+    "golden-v3-grey-0.37.vrc": "66c19dcc33c2a576360e6b8a7a46f463e903821907b63b8fd5009f8ef25e23a0",
+    "golden-v3-noise-1.0.vrc": "00153e8e621b8627004abdbc764d36099ca2727225e9afed127b67ea000971fe",
+    "golden-v3-photo-0.0.vrc": "d3cf7ac6c04c14ec1104ca790cb1b768f2cac149cc0867305ccbfe22eb616a3f",
+    "golden-v3-photo-0.5.vrc": "b616a52ed631edbb82d95f831c0a96d2387d68e93dbbcc3748a35403a1e392cb",
+    "golden-v3-thin-0.8.vrc": "4baf14be0a8d5927ac5678c7a8a9b3ba6a7537626388e290ca4dc66cc2421397",
     "golden-trellis-grey-0.37.vrc": (
         "252061999fa816f72013383d66159e10e7c9cdd2ba6cd0faaae5cd4b5740749f"
     ),
@@ -40,9 +45,18 @@ GOLDEN = {
     "golden-trellis-photo-0.5.vrc": (
         "d00abc58b2a26e78db814ec0248117f6323462f2e8263edc71a3c57e76e2a4cc"
     ),
+    "golden-trellis-v3-grey-0.37.vrc": (
+        "252061999fa816f72013383d66159e10e7c9cdd2ba6cd0faaae5cd4b5740749f"
+    ),
+    "golden-trellis-v3-noise-1.0.vrc": (
+        "5e429c40474aba4882e9a5cefa050f684e013ede47b7333509ec2688f20516d4"
+    ),
+    "golden-trellis-v3-photo-0.5.vrc": (
+        "d00abc58b2a26e78db814ec0248117f6323462f2e8263edc71a3c57e76e2a4cc"
+    ),
 }
-"""`symbols_digest` of every golden file: five of version 1, the same pictures in version 2, and
-three of them with a trellis."""
+"""`symbols_digest` of every golden file: five of version 1, the same pictures in versions 2 and 3,
+and in these three of them with a trellis."""
 
 
 def golden_folder() -> Path:

@@ -1,6 +1,6 @@
 """The .vrc file: bytes <-> header and sections. No torch, no Pillow; see docs/bitstream.md.
 
-Layout of version 2 (integers big-endian, `varint` = LEB128 of at most five bytes)::
+Layout of versions 2 and 3 (integers big-endian, `varint` = LEB128 of at most five bytes)::
 
     "VRC" | version, kind of the source | [more of the kind, flags] | weights id (8)
     width varint | height varint | [count of conditioning values] | conditioning values (2 each)
@@ -9,7 +9,8 @@ Layout of version 2 (integers big-endian, `varint` = LEB128 of at most five byte
     CRC-16 of the symbols | extra sections | z | y ... | CRC-32 of all before
 
 Version 1 has the flags beside the version, three bytes of the weights id and plain extra
-sections. It is read for ever, and written where a header has a weights id of that length.
+sections. In version 3 the sections of y leave out quiet symbols (codec/sections.py). All are read
+for ever, and written again as they were.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ from vrcodec.errors import (
 )
 
 MAGIC = b"VRC"
-VERSION = 2
-"""What is written; VERSION and 1 are read."""
+VERSION = 3
+"""What is written; all from 1 on are read."""
+QUIET_SINCE = 3
+"""The first version whose sections of y leave out quiet symbols."""
 MAX_WIDTH = 1 << 17
 """Sections are whole rows of latents: this bounds the memory that one needs."""
 MAX_HEIGHT = 1 << 24
@@ -78,7 +81,7 @@ class _Flag(enum.IntFlag):
 
 _MORE = 8
 """Beside the version: a byte with flags and the rest of the source's kind follows."""
-_ID_BYTES = {1: 3, 2: 8}
+_ID_BYTES = {1: 3, 2: 8, 3: 8}
 _TAG_BITS = 5
 
 
@@ -94,6 +97,7 @@ class Header:
         grey: the source was grey, and the decoder gives a grey picture.
         sixteen_bit: the source had more than 8 bits per sample (it was coded at 8).
         source_kind: what kind of file the picture came from; version 1 cannot say.
+        version: of the format.
     """
 
     width: int
@@ -103,8 +107,11 @@ class Header:
     grey: bool = False
     sixteen_bit: bool = False
     source_kind: SourceKind = SourceKind.UNKNOWN
+    version: int = VERSION
 
     def __post_init__(self) -> None:
+        if self.version not in _ID_BYTES:
+            raise ValueError(f"version {self.version} of the format")
         if 2 * _ID_BYTES[self.version] != len(self.weights_id):
             raise ValueError(f"a weights id of {len(self.weights_id)} digits")
         if self.version == 1 and self.source_kind:
@@ -113,9 +120,9 @@ class Header:
             raise CorruptError(f"impossible size {self.width}x{self.height}")
 
     @property
-    def version(self) -> int:
-        """Of the format: 1 for a short weights id."""
-        return 1 if len(self.weights_id) == 2 * _ID_BYTES[1] else VERSION
+    def quiet(self) -> bool:
+        """Whether the sections of y leave out quiet symbols."""
+        return self.version >= QUIET_SINCE
 
     @property
     def quality(self) -> float:
@@ -236,8 +243,8 @@ def _first_bytes(header: Header, extras: bool) -> bytes:
     further, kind = divmod(header.source_kind, _MORE)
     further = further << 4 | flags
     if not further:
-        return bytes([VERSION << 4 | kind])
-    return bytes([VERSION << 4 | _MORE | kind, further])
+        return bytes([header.version << 4 | kind])
+    return bytes([header.version << 4 | _MORE | kind, further])
 
 
 def unpack(data: bytes) -> Stream:
@@ -342,7 +349,7 @@ def _read_start(data: bytes) -> tuple[Reader, Header, list[_Entry]]:
     size = reader.varint(), reader.varint()
     conditioning = _read_conditioning(reader, bool(flags & _Flag.VECTOR))
     grey, deep = bool(flags & _Flag.GREY), bool(flags & _Flag.SIXTEEN_BIT)
-    header = Header(*size, weights_id, conditioning, grey, deep, kind)
+    header = Header(*size, weights_id, conditioning, grey, deep, kind, version)
     return reader, header, _read_entries(reader, version) if flags & _Flag.EXTRAS else []
 
 

@@ -88,6 +88,10 @@ class Encoder:
         if excesses:
             _encode_escapes(self._coder, np.concatenate(excesses), np.concatenate(signs))
 
+    def add_number(self, number: int, size: int) -> None:
+        """Code one of `size` numbers from 0 on, all of them as likely."""
+        self._coder.encode(np.array([number], dtype=np.int32), _stream().model.Uniform(size))
+
     def finish(self) -> bytes:
         """The section."""
         coded: bytes = self._coder.get_compressed().astype(">u4").tobytes()
@@ -131,6 +135,14 @@ class Decoder:
         values = np.empty_like(ordered)
         values[order] = ordered
         return values
+
+    def take_number(self, size: int) -> int:
+        """The next of `size` numbers. Raises CorruptError."""
+        try:
+            (number,) = self._coder.decode(_stream().model.Uniform(size), 1)
+        except AssertionError as error:
+            raise CorruptError("entropy-coded data are invalid") from error
+        return int(number)
 
     def finish(self) -> None:
         """All values are taken."""

@@ -53,8 +53,7 @@ class SymbolCoder:
         z_bits = float(self.weights.z_tables.bits(latents.z, conditioning).sum())
         tables, (_, rows, columns) = self.weights.y_tables, latents.y.shape
         part = Part.whole(rows, columns)
-        symbols, numbers = tables.symbols(latents.y, latents.indexes, conditioning, part)
-        return z_bits + tables.at(conditioning).bits(symbols, numbers)
+        return z_bits + sections.ideal_bits(latents.y, latents.indexes, tables, conditioning, part)
 
     def read(self, stream: Stream) -> tuple[NDArray[np.int16], Iterator[NDArray[np.int16]]]:
         """z, and the symbols of y section by section: integers only, the same on every machine.
@@ -80,7 +79,8 @@ class SymbolCoder:
             indexes = self.indexes(z, conditioning, Span(top, bottom), columns)
             with stage(ENTROPY_CODING):
                 part = Part.of(rows, columns, top, bottom)
-                levels = sections.decoded(body, indexes, tables, conditioning, part)
+                quiet = stream.header.quiet
+                levels = sections.decoded(body, indexes, tables, conditioning, part, quiet)
                 crc.update(levels)
             if bottom == rows and crc.value != stream.symbols_crc:
                 raise CorruptError("checksum of the decoded symbols does not match")
@@ -126,7 +126,8 @@ class SectionWriter:
         span = self._spans[len(self._sections)]
         part = Part.of(*self._header.latent_size, span.start, span.stop)
         with stage(ENTROPY_CODING):
-            coded = sections.encoded(y, indexes, tables, self._header.conditioning, part)
+            at, quiet = self._header.conditioning, self._header.quiet
+            coded = sections.encoded(y, indexes, tables, at, part, quiet)
             self._sections.append(coded)
             self._y_crc.update(y)
 

@@ -3,9 +3,15 @@
 Without a trellis a level is its symbol, and all symbols of a section are coded at once. With one,
 symbols outside of chains are, and then every step of the chains: the table of a symbol there
 depends on the symbols before it.
+
+Of the symbols outside of chains the greater part have deviations so small that none of them is
+ever anything but zero. A section says in its first number up to which scale index that holds of all
+it has, and leaves them out: nothing is lost, and coding takes half the time.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +20,12 @@ from vrcodec.bitstream.range_coder import Decoder, Encoder
 from vrcodec.bitstream.trellis import NEXT, Part, level_of
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.errors import CorruptError
+from vrcodec.model.config import SCALE_LEVELS
 from vrcodec.model.latent_tables import PER_QUANTISER, LatentTables
 
 LARGEST_LEVEL = (1 << 15) - 1
+QUIET_LEVELS = 16
+"""The scale index below which all symbols outside of chains are zero is below this."""
 
 
 def encoded(
@@ -25,15 +34,24 @@ def encoded(
     tables: LatentTables,
     conditioning: Conditioning,
     part: Part,
+    quiet: bool = True,
 ) -> bytes:
-    """A section of levels (768, rows, columns) of a part of a picture, with their scale indexes."""
+    """A section of levels (768, rows, columns) of a part of a picture, with their scale indexes.
+
+    Args:
+        quiet: leave out symbols that are zero for certain, as `Header.quiet` says.
+    """
     encoder = Encoder(tables.at(conditioning))
-    numbers = tables.numbers(indexes).ravel()
+    flat, numbers, scales = levels.ravel(), tables.numbers(indexes).ravel(), indexes.ravel()
     trellis = tables.config.trellis_at(conditioning)
+    plain = _plain(scales, tables, conditioning)
+    if quiet:
+        lowest = _lowest(flat, scales, plain)
+        encoder.add_number(lowest, QUIET_LEVELS)
+        plain &= scales >= lowest
     if trellis is None:
-        encoder.add(levels.ravel(), numbers)
+        encoder.add(flat[plain], numbers[plain])
         return encoder.finish()
-    flat, plain = levels.ravel(), (indexes < trellis.level).ravel()
     encoder.add(flat[plain] >> 1, numbers[plain])
     chains = trellis.chains(indexes, part)
     symbols, odd = chains.symbols(flat)
@@ -49,17 +67,19 @@ def decoded(
     tables: LatentTables,
     conditioning: Conditioning,
     part: Part,
+    quiet: bool = True,
 ) -> NDArray[np.int16]:
     """Inverse of `encoded`. Raises CorruptError."""
     decoder = Decoder(section, tables.at(conditioning))
-    numbers = tables.numbers(indexes).ravel()
+    numbers, scales = tables.numbers(indexes).ravel(), indexes.ravel()
     trellis = tables.config.trellis_at(conditioning)
-    if trellis is None:
-        levels = decoder.take(numbers)
-    else:
-        plain = (indexes < trellis.level).ravel()
-        levels = np.empty(indexes.size, dtype=np.int32)
-        levels[plain] = 2 * decoder.take(numbers[plain])
+    plain = _plain(scales, tables, conditioning)
+    if quiet:
+        plain &= scales >= decoder.take_number(QUIET_LEVELS)
+    levels = np.zeros(indexes.size, dtype=np.int32)
+    levels[plain] = decoder.take(numbers[plain])
+    if trellis is not None:
+        levels *= 2
         chains = trellis.chains(indexes, part)
         state = np.zeros(chains.count, dtype=np.uint8)
         numbers = numbers[chains.order]
@@ -74,3 +94,33 @@ def decoded(
             raise CorruptError("a level exceeds 16 bits")
     decoder.finish()
     return levels.astype(np.int16).reshape(indexes.shape)
+
+
+def ideal_bits(
+    levels: NDArray[np.int16],
+    indexes: NDArray[np.uint8],
+    tables: LatentTables,
+    conditioning: Conditioning,
+    part: Part,
+) -> float:
+    """Ideal code length of what `encoded` would code."""
+    symbols, numbers = (a.ravel() for a in tables.symbols(levels, indexes, conditioning, part))
+    scales = indexes.ravel()
+    plain = _plain(scales, tables, conditioning)
+    coded = ~plain | (scales >= _lowest(levels.ravel(), scales, plain))
+    return math.log2(QUIET_LEVELS) + tables.at(conditioning).bits(symbols[coded], numbers[coded])
+
+
+def _plain(
+    scales: NDArray[np.uint8], tables: LatentTables, conditioning: Conditioning
+) -> NDArray[np.bool_]:
+    """Which symbols are in no chain."""
+    trellis = tables.config.trellis_at(conditioning)
+    plain: NDArray[np.bool_] = scales < (SCALE_LEVELS if trellis is None else trellis.level)
+    return plain
+
+
+def _lowest(levels: NDArray[np.int16], scales: NDArray[np.uint8], plain: NDArray[np.bool_]) -> int:
+    """The scale index from which on plain symbols are coded; all below are zero."""
+    loud = scales[plain & (levels != 0)]
+    return min(int(loud.min(initial=SCALE_LEVELS)), QUIET_LEVELS - 1)
