@@ -87,8 +87,9 @@ def test_only_what_is_coded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     section = sections.encoded(levels, indexes, TABLES, PLAINLY, PART)
     sections.decoded(section, indexes, TABLES, PLAINLY, PART)
     assert taken == [np.count_nonzero(indexes >= 12)]
-    bits = sections.ideal_bits(levels, indexes, TABLES, PLAINLY, PART)
-    assert 8 * len(section) == pytest.approx(bits, abs=40)
+    bits = sections.each_bits(levels, indexes, TABLES, PLAINLY, PART)
+    assert not bits[indexes < 12].any()
+    assert 8 * len(section) == pytest.approx(bits.sum(), abs=40)
     before = sections.encoded(levels, indexes, TABLES, PLAINLY, PART, quiet=False)
     assert len(section) < len(before)
 

@@ -53,7 +53,8 @@ class SymbolCoder:
         z_bits = float(self.weights.z_tables.bits(latents.z, conditioning).sum())
         tables, (_, rows, columns) = self.weights.y_tables, latents.y.shape
         part = Part.whole(rows, columns)
-        return z_bits + sections.ideal_bits(latents.y, latents.indexes, tables, conditioning, part)
+        y_bits = sections.each_bits(latents.y, latents.indexes, tables, conditioning, part)
+        return z_bits + float(y_bits.sum())
 
     def read(self, stream: Stream) -> tuple[NDArray[np.int16], Iterator[NDArray[np.int16]]]:
         """z, and the symbols of y section by section: integers only, the same on every machine.

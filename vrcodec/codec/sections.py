@@ -11,8 +11,6 @@ it has, and leaves them out: nothing is lost, and coding takes half the time.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,19 +94,22 @@ def decoded(
     return levels.astype(np.int16).reshape(indexes.shape)
 
 
-def ideal_bits(
+def each_bits(
     levels: NDArray[np.int16],
     indexes: NDArray[np.uint8],
     tables: LatentTables,
     conditioning: Conditioning,
     part: Part,
-) -> float:
-    """Ideal code length of what `encoded` would code."""
-    symbols, numbers = (a.ravel() for a in tables.symbols(levels, indexes, conditioning, part))
-    scales = indexes.ravel()
-    plain = _plain(scales, tables, conditioning)
-    coded = ~plain | (scales >= _lowest(levels.ravel(), scales, plain))
-    return math.log2(QUIET_LEVELS) + tables.at(conditioning).bits(symbols[coded], numbers[coded])
+    quiet: bool = True,
+) -> NDArray[np.float64]:
+    """Ideal code length of every level in what `encoded` gives, of the same shape."""
+    symbols, numbers = tables.symbols(levels, indexes, conditioning, part)
+    bits = tables.at(conditioning).each_bits(symbols, numbers).ravel()
+    if quiet:
+        scales = indexes.ravel()
+        plain = _plain(scales, tables, conditioning)
+        bits[plain & (scales < _lowest(levels.ravel(), scales, plain))] = 0
+    return bits.reshape(levels.shape)
 
 
 def _plain(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vrcodec.bitstream.container import unpack
 from vrcodec.bitstream.grid import BLOCK, GROUP
 from vrcodec.bitstream.trellis import Part
+from vrcodec.codec import sections
 from vrcodec.codec.pipeline import Pipeline
 
 RAMP = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
@@ -31,8 +32,9 @@ def bits_of_blocks(pipeline: Pipeline, data: bytes) -> NDArray[np.float64]:
     weights, at = pipeline.weights, stream.header.conditioning
     tables, (_, rows, columns) = weights.y_tables, latents.y.shape
     part = Part.whole(rows, columns)
-    y = tables.at(at).each_bits(*tables.symbols(latents.y, latents.indexes, at, part))
-    blocks: NDArray[np.float64] = y.reshape(latents.y.shape).sum(axis=0)
+    quiet = stream.header.quiet
+    y = sections.each_bits(latents.y, latents.indexes, tables, at, part, quiet)
+    blocks: NDArray[np.float64] = y.sum(axis=0)
     z = weights.z_tables.bits(latents.z, at).sum(axis=0)
     rows, columns = blocks.shape
     spread = _enlarged(np.ones_like(z), GROUP)[:rows, :columns]
