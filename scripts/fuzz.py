@@ -37,6 +37,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import atheris
 import torch
@@ -49,7 +50,8 @@ with atheris.instrument_imports(include=["vrcodec"]):
     from fuzz_targets import MAX_PIXELS, TARGETS, tiny_codec
 
     from vrcodec.bitstream import container
-    from vrcodec.bitstream.container import Extra, Header, SourceKind, Stream, SymbolsCrc
+    from vrcodec.bitstream.checksum import SymbolsCrc
+    from vrcodec.bitstream.container import Extra, Header, SourceKind, Stream
     from vrcodec.codec.codec import Codec
     from vrcodec.conditional.dials import Conditioning
     from vrcodec.errors import VrcodecError
@@ -124,6 +126,7 @@ def changed_header(rng: random.Random, header: Header) -> Header:
     side = rng.choice([1, 15, 16, 17, 64, 65, 128, 1000, 1 << 17, 131073, 1 << 24])
     ones = tuple(rng.choices([0, 1, 4095, 4096, 28672, 32768], k=rng.choice([1, 1, 1, 2, 8])))
     version_1 = {"weights_id": rng.randbytes(3).hex(), "source_kind": SourceKind.UNKNOWN}
+    version_1["version"] = 1
     return dataclasses.replace(
         header,
         **rng.choice(
@@ -135,6 +138,7 @@ def changed_header(rng: random.Random, header: Header) -> Header:
                 {"grey": not header.grey},
                 {"sixteen_bit": not header.sixteen_bit},
                 {"weights_id": rng.randbytes(8).hex()},
+                {"version": rng.choice([2, 3])},
                 {"source_kind": rng.choice(list(SourceKind))},
                 version_1,
             ]
@@ -143,14 +147,14 @@ def changed_header(rng: random.Random, header: Header) -> Header:
 
 
 def symbols_checksum(codec: Codec, stream: Stream) -> int:
-    """The CRC-16 that a file's symbols have; its own where they cannot be decoded."""
+    """The checksum that a file's symbols have; its own where they cannot be decoded."""
     header = stream.header
     if header.width * header.height > MAX_PIXELS:
         return stream.symbols_crc
     crcs: list[SymbolsCrc] = []
 
     class Watched(SymbolsCrc):
-        def __init__(self, *arguments: int) -> None:
+        def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             crcs.append(self)
 

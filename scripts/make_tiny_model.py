@@ -3,10 +3,10 @@
 
 It was made once and is kept for ever: made again it would differ in the last bits, and the
 golden files would have to be made again too. Those are for ever: --golden adds what is missing,
-and leaves the others. Files of all versions of the format hold the same symbols; what version 1
-cannot say is in those of the others. Not a model for anybody's pictures: it is initialised
-from the test pictures and never trained. tiny-trellis.safetensors has the same networks, and
-trellis-coded quantisation with small tables.
+and leaves the others. Only the latest version of the format is written; its files hold the symbols
+of those of earlier versions, and what version 1 cannot say. Not a model for anybody's pictures: it
+is initialised from the test pictures and never trained. tiny-trellis.safetensors has the same
+networks, and trellis-coded quantisation with small tables.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from vrcodec import Codec
-from vrcodec.bitstream.container import Extra, Header, SourceKind, pack, unpack
+from vrcodec.bitstream.container import VERSION, Extra, SourceKind, pack, unpack
 from vrcodec.bitstream.tables import TableSet, concatenate, quantise
 from vrcodec.bitstream.trellis import QUANTISERS
 from vrcodec.conditional.dials import ONE
@@ -65,8 +65,6 @@ EXTRAS = {
     "thin": {Extra.EXIF: b"II*\0\x08\0\0\0\0\0\0\0\0\0"},
 }
 """What the pictures have beside pixels, so that the files hold every way of storing it."""
-VERSIONS = {1: "", 2: "v2-", 3: "v3-"}
-"""In the names of the files; with a trellis version 2 was the first."""
 GOLDEN = (("photo", 0.0), ("photo", 0.5), ("grey", 0.37), ("noise", 1.0), ("thin", 0.8))
 TRELLIS_GOLDEN = (("photo", 0.5), ("grey", 0.37), ("noise", 1.0))
 TRELLIS = {
@@ -135,46 +133,34 @@ def golden_pictures() -> dict[str, Image.Image]:
 
 
 def make_golden(weights: Path, folder: Path) -> None:
-    codec = Codec(weights, device="cpu")
     for name, quality in GOLDEN:
-        names = {v: f"golden-{part}{name}-{quality}.vrc" for v, part in VERSIONS.items()}
-        add_golden(codec, folder, name, quality, names)
+        rest = f"{name}-{quality}.vrc"
+        add_golden(weights, folder, name, quality, f"golden-v{VERSION}-{rest}", f"golden-{rest}")
 
 
 def make_trellis_golden(weights: Path, folder: Path) -> None:
-    codec = Codec(weights, device="cpu")
     for name, quality in TRELLIS_GOLDEN:
         rest = f"{name}-{quality}.vrc"
-        names = {2: TRELLIS_FILES + rest, 3: f"{TRELLIS_FILES}{VERSIONS[3]}{rest}"}
-        add_golden(codec, folder, name, quality, names)
+        file, earlier = f"{TRELLIS_FILES}v{VERSION}-{rest}", TRELLIS_FILES + rest
+        add_golden(weights, folder, name, quality, file, earlier)
 
 
 def add_golden(
-    codec: Codec, folder: Path, name: str, quality: float, names: dict[int, str]
+    weights: Path, folder: Path, name: str, quality: float, file: str, earlier: str
 ) -> None:
-    """The files of a picture that are missing, with the symbols of those that are there."""
-    there = [folder / file for file in names.values() if (folder / file).exists()]
-    data = there[0].read_bytes() if there else codec.encode(golden_pictures()[name], quality)
+    """A file that is missing, with the symbols of an earlier version's, if that is there."""
+    path, known = folder / file, folder / earlier
+    if path.exists():
+        return
+    codec = Codec(weights, device="cpu")
+    data = known.read_bytes() if known.exists() else codec.encode(golden_pictures()[name], quality)
     stream = unpack(data)
-    latents = codec.pipeline.read_latents(stream)
-    for version, file in names.items():
-        if not (folder / file).exists():
-            header = golden_header(stream.header, codec.weights_id, name, version)
-            written = codec.pipeline.write_latents(latents, header)
-            extras = EXTRAS.get(name, {}) if version > 1 else {}
-            (folder / file).write_bytes(pack(dataclasses.replace(written, extras=extras)))
-            print(file, (folder / file).stat().st_size)
-
-
-def golden_header(header: Header, weights_id: str, name: str, version: int) -> Header:
-    """The header in a version of the format, with the kind of the source if that has one."""
-    first = version == 1
-    return dataclasses.replace(
-        header,
-        version=version,
-        weights_id=weights_id[: 6 if first else None],
-        source_kind=SourceKind.UNKNOWN if first else KINDS[name],
+    header = dataclasses.replace(
+        stream.header, version=VERSION, weights_id=codec.weights_id, source_kind=KINDS[name]
     )
+    written = codec.pipeline.write_latents(codec.pipeline.read_latents(stream), header)
+    path.write_bytes(pack(dataclasses.replace(written, extras=EXTRAS.get(name, {}))))
+    print(file, path.stat().st_size)
 
 
 if __name__ == "__main__":

@@ -80,11 +80,19 @@ def decode_symbols(data: bytes, weights: bytes) -> tuple[Integers, Integers]:
             decode_y_section(section, file.version, indexes, numbers, y_tables, chains, top)
         )
 
-    crc = 0xFFFF
-    for symbols in (z, *parts):
-        crc = binascii.crc_hqx(symbols.astype(">i2").tobytes(), crc)
-    require(crc == file.symbols_crc, "the symbols' checksum is wrong")
+    checksum = symbols_checksum(file.version, z, parts)
+    require(checksum == file.symbols_crc, "the symbols' checksum is wrong")
     return z, np.concatenate(parts, axis=1)
+
+
+def symbols_checksum(version: int, z: Integers, y: list[Integers]) -> int:
+    """Of z and the sections of y."""
+    if version >= 3:
+        return zlib.crc32(b"".join(part.astype(">i2").tobytes() for part in (*y, z))) & 0xFFFF
+    crc = 0xFFFF
+    for symbols in (z, *y):
+        crc = binascii.crc_hqx(symbols.astype(">i2").tobytes(), crc)
+    return crc
 
 
 # 1. File, 2. Grids

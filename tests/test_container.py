@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vrcodec.bitstream.checksum import SymbolsCrc
 from vrcodec.bitstream.container import (
     MAX_HEIGHT,
     MAX_WIDTH,
@@ -22,7 +23,6 @@ from vrcodec.bitstream.container import (
     Header,
     SourceKind,
     Stream,
-    SymbolsCrc,
     describe,
     pack,
     unpack,
@@ -192,11 +192,30 @@ def test_describe() -> None:
     }
 
 
-def test_symbols_crc() -> None:
-    crc = SymbolsCrc()
-    crc.update(np.frombuffer(b"1234", dtype=">i2").astype(np.int32))
-    crc.update(np.frombuffer(b"5678", dtype=">i2").astype(np.int64).reshape(2, 1))
-    assert crc.value == 0xA12B
+@pytest.mark.parametrize(
+    ("version", "z", "y", "crc"),
+    [
+        (1, b"12", (b"34", b"5678"), 0xA12B),
+        (2, b"12", (b"34", b"5678"), 0xA12B),
+        (3, b"78", (b"1234", b"56"), 0x9AE0DAAF & 0xFFFF),
+    ],
+)
+def test_symbols_crc(version: int, z: bytes, y: tuple[bytes, ...], crc: int) -> None:
+    """Of the digits 1 to 8, whatever integers they are held in."""
+    found = SymbolsCrc(np.frombuffer(z, dtype=">i2").astype(np.int32), version)
+    for part in y:
+        found.update(np.frombuffer(part, dtype=">i2").astype(np.int64).reshape(-1, 1))
+    assert found.value == crc
+
+
+def test_z_may_come_last() -> None:
+    z, y = np.zeros((2, 1, 1), np.int16), np.arange(6, dtype=np.int16)
+    late = SymbolsCrc(z)
+    late.update(y)
+    z[:] = 7
+    early = SymbolsCrc(z.copy())
+    early.update(y)
+    assert late.value == early.value
 
 
 @pytest.mark.parametrize("wrong", [b"", b"\x89PNG\r\n\x1a\n", b"X", b"VRc" + bytes(40), bytes(40)])

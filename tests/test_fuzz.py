@@ -34,15 +34,17 @@ from PIL import Image
 from reference_decoder import Cursor
 
 import vrcodec
-from vrcodec.bitstream import range_coder as symbols
+from vrcodec.bitstream import range_coder
+from vrcodec.bitstream.checksum import SymbolsCrc
 from vrcodec.bitstream.container import (
     Extra,
     Header,
     Stream,
-    SymbolsCrc,
     pack,
     unpack,
 )
+from vrcodec.bitstream.trellis import Part
+from vrcodec.codec import sections
 from vrcodec.codec.codec import Codec
 from vrcodec.conditional.dials import ONE, Conditioning
 
@@ -248,16 +250,15 @@ def hostile_case(number: int, codec: Codec) -> bytes:
     z_numbers = z_tables.numbers(header.hyper_size, conditioning)
     at = slice(0, rows), slice(0, columns)
     indexes = codec.pipeline.networks.scale_indexes(z.astype(np.int16), conditioning, at)
-    y_numbers = codec.weights.y_tables.numbers(indexes).ravel()
-    y = values(*y_numbers.shape)
-    crc = SymbolsCrc()
-    crc.update(z)
+    y = values(*indexes.shape)
+    crc = SymbolsCrc(z)
     crc.update(y)
+    part = Part.whole(rows, columns)
     return pack(
         Stream(
             header,
-            symbols.encode(z.ravel(), z_numbers, z_tables.tables),
-            (symbols.encode(y, y_numbers, codec.weights.y_tables.at(conditioning)),),
+            range_coder.encode(z.ravel(), z_numbers, z_tables.tables),
+            (sections.encoded(y, indexes, codec.weights.y_tables, conditioning, part),),
             crc.value,
         )
     )
@@ -284,7 +285,7 @@ def fuzz() -> Report:
     for data in sources():
         codec.decode(data)
     _limit_memory()
-    sections = _count_calls(symbols.Decoder, "take")
+    read = _count_calls(range_coder.Decoder, "take")
     pictures = _count_calls(codec.pipeline.networks, "synthesis")
     report = Report()
     outcomes: collections.Counter[str] = collections.Counter()
@@ -301,13 +302,13 @@ def fuzz() -> Report:
     for number in range(CASES):
         print("damaged case", number, file=sys.stderr)
         data = damaged_case(number)
-        sections.clear()
+        read.clear()
         pictures.clear()
         attempt(data)
         report.cases += 1
         report.repaired += _repaired(data) == data
-        report.reached_z += len(sections) > 0
-        report.reached_y += len(sections) > 1
+        report.reached_z += len(read) > 0
+        report.reached_y += len(read) > 1
         report.reached_pixels += len(pictures) > 0
     for number in range(HOSTILE_CASES):
         print("hostile case", number, file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from test_coding import random_tables
 
 from vrcodec import Codec
-from vrcodec.bitstream.container import pack, unpack
+from vrcodec.bitstream.container import unpack
 from vrcodec.bitstream.trellis import Part
 from vrcodec.codec import sections
 from vrcodec.conditional.dials import Conditioning
@@ -45,9 +44,7 @@ def first_number(section: bytes) -> int:
     return reference_decoder.RangeDecoder(section).decode_uniform(4)
 
 
-def reference(
-    section: bytes, indexes: NDArray[np.uint8], at: Conditioning, version: int
-) -> NDArray[np.int64]:
+def reference(section: bytes, indexes: NDArray[np.uint8], at: Conditioning) -> NDArray[np.int64]:
     """The independent decoder's answer."""
     few = TABLES.at(at)
     arrays = {"low": few.low, "size": few.size, "counts": few.counts}
@@ -55,7 +52,7 @@ def reference(
     listed = reference_decoder.read_tables(tensors, "t")
     chains = reference_decoder.Chains(4, 4, 12, ROWS, COLUMNS) if at == IN_CHAINS else None
     numbers = reference_decoder.by_kind(indexes, 4)
-    return reference_decoder.decode_y_section(section, version, indexes, numbers, listed, chains, 0)
+    return reference_decoder.decode_y_section(section, 3, indexes, numbers, listed, chains, 0)
 
 
 @pytest.mark.parametrize("at", [PLAINLY, IN_CHAINS], ids=["plainly", "in chains"])
@@ -64,13 +61,11 @@ def test_a_section_says_what_it_leaves_out(at: Conditioning, lowest: int) -> Non
     levels, indexes = drawn(lowest)
     if at == IN_CHAINS and lowest >= 12:
         levels[:] = 0  # but for chains, of which none is quiet
-    for quiet, version in ((True, 3), (False, 2)):
-        section = sections.encoded(levels, indexes, TABLES, at, PART, quiet)
-        back = sections.decoded(section, indexes, TABLES, at, PART, quiet)
-        np.testing.assert_array_equal(back, levels)
-        np.testing.assert_array_equal(reference(section, indexes, at, version), levels)
-        if quiet:
-            assert first_number(section) == min(lowest, 15)
+    section = sections.encoded(levels, indexes, TABLES, at, PART)
+    back = sections.decoded(section, indexes, TABLES, at, PART)
+    np.testing.assert_array_equal(back, levels)
+    np.testing.assert_array_equal(reference(section, indexes, at), levels)
+    assert first_number(section) == min(lowest, 15)
 
 
 def test_only_what_is_coded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +85,6 @@ def test_only_what_is_coded_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     bits = sections.each_bits(levels, indexes, TABLES, PLAINLY, PART)
     assert not bits[indexes < 12].any()
     assert 8 * len(section) == pytest.approx(bits.sum(), abs=40)
-    before = sections.encoded(levels, indexes, TABLES, PLAINLY, PART, quiet=False)
-    assert len(section) < len(before)
 
 
 def test_a_picture_without_any_sound() -> None:
@@ -115,17 +108,3 @@ def test_what_is_wrongly_left_out_is_noticed(
     monkeypatch.setattr(sections, "_lowest", lambda *_: 15)
     with pytest.raises(CorruptError, match="checksum of the decoded symbols"):
         codec.decode(codec.encode(photo, 0.9))
-
-
-def test_older_versions_decode_to_the_same_picture(tiny_weights: Path, pictures: Path) -> None:
-    with Image.open(pictures / "macaw.png") as file:
-        photo = file.convert("RGB").crop((0, 0, 96, 72))
-    codec = Codec(tiny_weights, "cpu", threads=1)
-    data = codec.encode(photo, 0.4)
-    stream = unpack(data)
-    latents = codec.pipeline.read_latents(stream)
-    header = dataclasses.replace(stream.header, version=2)
-    older = pack(codec.pipeline.write_latents(latents, header))
-    assert (data[3] >> 4, older[3] >> 4) == (3, 2)
-    assert len(data) <= len(older)
-    assert codec.decode(data).tobytes() == codec.decode(older).tobytes()

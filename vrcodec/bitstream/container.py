@@ -6,16 +6,15 @@ Layout of versions 2 and 3 (integers big-endian, `varint` = LEB128 of at most fi
     width varint | height varint | [count of conditioning values] | conditioning values (2 each)
     [extra sections: tag and coding, length varint, [expanded length varint] ... 0]
     length of z varint | length of each y varint
-    CRC-16 of the symbols | extra sections | z | y ... | CRC-32 of all before
+    checksum of the symbols | extra sections | z | y ... | CRC-32 of all before
 
 Version 1 has the flags beside the version, three bytes of the weights id and plain extra
-sections. In version 3 the sections of y leave out quiet symbols (codec/sections.py). All are read
-for ever, and written again as they were.
+sections. In version 3 the sections of y leave out quiet symbols (codec/sections.py), and the
+checksum of the symbols is another. All are read for ever; new files are of version 3.
 """
 
 from __future__ import annotations
 
-import binascii
 import dataclasses
 import enum
 import struct
@@ -48,9 +47,6 @@ MAX_HEIGHT = 1 << 24
 CHECKSUM_BYTES = 4
 PEEK_BYTES = 512
 """Header and list of extra sections are never longer."""
-CRC_START = 0xFFFF
-CRC_PERIOD = (1 << 15) - 1
-"""The order of x^8, as of x, modulo the polynomial of CRC-16, (x + 1) times a primitive one."""
 
 
 class SourceKind(enum.IntEnum):
@@ -161,7 +157,7 @@ class Stream:
     Attributes:
         z: entropy-coded hyper-latent.
         y: entropy-coded latent, one part per `Header.sections`.
-        symbols_crc: CRC-16 of the decoded symbols (`SymbolsCrc`).
+        symbols_crc: checksum of the decoded symbols (checksum.py).
         extras: optional sections by tag.
     """
 
@@ -170,32 +166,6 @@ class Stream:
     y: tuple[bytes, ...]
     symbols_crc: int
     extras: Mapping[Extra, bytes] = dataclasses.field(default_factory=dict)
-
-
-class SymbolsCrc:
-    """CRC-16 over symbols as 16-bit big-endian integers: z first, then y section by section.
-
-    Args:
-        value: what to start from; 0 for a part whose predecessor comes later (`after`).
-    """
-
-    def __init__(self, value: int = CRC_START) -> None:
-        self.value = value
-        self._bytes = 0
-
-    def update(self, symbols: Any) -> None:
-        """Feed a C-contiguous numpy array of integers within 16 bits, in its own order."""
-        data = symbols.astype(">i2").tobytes()
-        self.value = binascii.crc_hqx(data, self.value)
-        self._bytes += len(data)
-
-    def after(self, earlier: SymbolsCrc) -> int:
-        """The value for what `earlier` was fed, followed by what this was; this began at 0.
-
-        A CRC is linear: what came earlier counts as if as many zeros had followed, and zeros
-        bring any value back after CRC_PERIOD of them.
-        """
-        return self.value ^ binascii.crc_hqx(bytes(self._bytes % CRC_PERIOD), earlier.value)
 
 
 def pack(stream: Stream) -> bytes:

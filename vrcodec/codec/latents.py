@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrcodec.bitstream import range_coder
-from vrcodec.bitstream.container import Extra, Header, Stream, SymbolsCrc
+from vrcodec.bitstream.checksum import SymbolsCrc
+from vrcodec.bitstream.container import VERSION, Extra, Header, Stream
 from vrcodec.bitstream.trellis import Part
 from vrcodec.codec import sections
 from vrcodec.codec.networks import Networks
@@ -74,8 +75,8 @@ class SymbolCoder:
 
     def _sections(self, stream: Stream, z: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
         rows, columns = stream.header.latent_size
-        crc, tables, conditioning = SymbolsCrc(), self.weights.y_tables, stream.header.conditioning
-        crc.update(z)
+        tables, conditioning = self.weights.y_tables, stream.header.conditioning
+        crc = SymbolsCrc(z, stream.header.version)
         for body, (top, bottom) in zip(stream.y, stream.header.sections, strict=True):
             indexes = self.indexes(z, conditioning, Span(top, bottom), columns)
             with stage(ENTROPY_CODING):
@@ -101,13 +102,15 @@ class SectionWriter:
     """Codes the symbols of a picture as they arrive, and every section when it is complete."""
 
     def __init__(self, coder: SymbolCoder, header: Header) -> None:
+        if header.version != VERSION:
+            raise ValueError(f"version {header.version} is not written any more")
         self._coder, self._header = coder, header
         self._z = np.empty((coder.weights.config.hyper, *header.hyper_size), dtype=np.int16)
         self._z_rows = 0
         self._waiting: list[tuple[NDArray[np.int16], NDArray[np.uint8]]] = []
         self._spans = [Span(top, bottom) for top, bottom in header.sections]
         self._sections: list[bytes] = []
-        self._y_crc = SymbolsCrc(0)
+        self._crc = SymbolsCrc(self._z)
 
     def add(self, y: NDArray[np.int16], indexes: NDArray[np.uint8], z: NDArray[np.int16]) -> None:
         """Take the next rows of y (768, rows, columns) with their scale indexes, and of z."""
@@ -127,18 +130,15 @@ class SectionWriter:
         span = self._spans[len(self._sections)]
         part = Part.of(*self._header.latent_size, span.start, span.stop)
         with stage(ENTROPY_CODING):
-            at, quiet = self._header.conditioning, self._header.quiet
-            coded = sections.encoded(y, indexes, tables, at, part, quiet)
+            coded = sections.encoded(y, indexes, tables, self._header.conditioning, part)
             self._sections.append(coded)
-            self._y_crc.update(y)
+            self._crc.update(y)
 
     def finish(self, extras: Mapping[Extra, bytes]) -> Stream:
         """The file, once all rows are there."""
         z, hyper = self._z, self._coder.weights.z_tables
         with stage(ENTROPY_CODING):
-            z_crc = SymbolsCrc()
-            z_crc.update(z)
             numbers = hyper.numbers(self._header.hyper_size, self._header.conditioning)
             z_body = range_coder.encode(z.ravel(), numbers, hyper.tables)
-        crc = self._y_crc.after(z_crc)
+            crc = self._crc.value
         return Stream(self._header, z_body, tuple(self._sections), crc, extras)

@@ -32,21 +32,15 @@ def encoded(
     tables: LatentTables,
     conditioning: Conditioning,
     part: Part,
-    quiet: bool = True,
 ) -> bytes:
-    """A section of levels (768, rows, columns) of a part of a picture, with their scale indexes.
-
-    Args:
-        quiet: leave out symbols that are zero for certain, as `Header.quiet` says.
-    """
+    """A section of levels (768, rows, columns) of a part of a picture, with their scale indexes."""
     encoder = Encoder(tables.at(conditioning))
     flat, numbers, scales = levels.ravel(), tables.numbers(indexes).ravel(), indexes.ravel()
     trellis = tables.config.trellis_at(conditioning)
     plain = _plain(scales, tables, conditioning)
-    if quiet:
-        lowest = _lowest(flat, scales, plain)
-        encoder.add_number(lowest, QUIET_LEVELS)
-        plain &= scales >= lowest
+    lowest = _lowest(flat, scales, plain)
+    encoder.add_number(lowest, QUIET_LEVELS)
+    plain &= scales >= lowest
     if trellis is None:
         encoder.add(flat[plain], numbers[plain])
         return encoder.finish()
@@ -67,7 +61,11 @@ def decoded(
     part: Part,
     quiet: bool = True,
 ) -> NDArray[np.int16]:
-    """Inverse of `encoded`. Raises CorruptError."""
+    """Inverse of `encoded`, unless nothing is left out, as `Header.quiet` says.
+
+    Raises:
+        CorruptError.
+    """
     decoder = Decoder(section, tables.at(conditioning))
     numbers, scales = tables.numbers(indexes).ravel(), indexes.ravel()
     trellis = tables.config.trellis_at(conditioning)
@@ -102,7 +100,7 @@ def each_bits(
     part: Part,
     quiet: bool = True,
 ) -> NDArray[np.float64]:
-    """Ideal code length of every level in what `encoded` gives, of the same shape."""
+    """Ideal code length of every level in a section, of the same shape."""
     symbols, numbers = tables.symbols(levels, indexes, conditioning, part)
     bits = tables.at(conditioning).each_bits(symbols, numbers).ravel()
     if quiet:
