@@ -21,6 +21,10 @@ PIXEL_GAIN = 8.0
 """Pixels in [0, 1] become (x - 0.5) x 8: one unit of a coefficient is 31.9 grey levels."""
 
 
+COLOUR_AXES = np.array([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3.0], [2.0], [6.0]])
+"""Orthonormal: grey, red against blue, green against magenta."""
+
+
 def dct_matrix(size: int) -> NDArray[np.float64]:
     """Orthonormal DCT-II, (frequency, position)."""
     k = np.arange(size, dtype=np.float64)
@@ -36,16 +40,18 @@ def block_basis(size: int) -> NDArray[np.float32]:
         (3 size^2, 3 size^2): rows are coefficients, columns are in the channel order of
         `pixel_unshuffle(rgb, size)`, that is (colour, row, column).
     """
-    axes = np.array([[1.0, 1, 1], [1, 0, -1], [1, -2, 1]])
-    colour = axes / np.sqrt([[3.0], [2.0], [6.0]])
     dct = dct_matrix(size)
-    basis = np.einsum("pc,ui,vj->puvcij", colour, dct, dct).reshape(3 * size**2, 3 * size**2)
+    basis = np.einsum("pc,ui,vj->puvcij", COLOUR_AXES, dct, dct).reshape(3 * size**2, 3 * size**2)
+    return basis[frequency_order(size)].astype(np.float32)
+
+
+def frequency_order(size: int) -> NDArray[np.intp]:
+    """Where in (colour axis, frequency by rows, by columns) the sorted coefficients come from."""
     u = np.arange(size)
     radius = np.broadcast_to(u[:, None] ** 2 + u[None, :] ** 2, (3, size, size))
     # Chroma fades faster than luma: count its frequencies double.
     weight = np.array([1, 4, 4])[:, None, None]
-    order = np.argsort((radius * weight).ravel(), kind="stable")
-    return basis[order].astype(np.float32)
+    return np.argsort((radius * weight).ravel(), kind="stable")
 
 
 @functools.cache

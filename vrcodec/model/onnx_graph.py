@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.folding import FoldedCondition
+from vrcodec.model import onnx_dct
 from vrcodec.model.config import (
     LOG_SCALE_STEP,
     SCALE_LEVELS,
@@ -45,8 +46,7 @@ def analysis(tensors: Tensors, config: ModelConfig) -> Network:
     pixels = b.graph.input("pixels", "uint8", ("B", "H", "W", 3))
     deviation8, deviation16 = b.tensor("basis.deviation8"), b.tensor("basis.deviation16")
 
-    basis16 = _basis(BLOCK) * (PIXEL_UNIT / deviation16[:, None])
-    linear = b.product(_blocks_of(b, pixels, BLOCK), basis16)
+    linear = onnx_dct.coefficients(b, pixels, MIDDLE, PIXEL_UNIT / deviation16)
     limited = b.limited(linear)
     trust = b.confidence(linear, limited)
 
@@ -185,15 +185,13 @@ def synthesis(tensors: Tensors, config: ModelConfig) -> Network:
     limited = b.limited(y)
     trust = b.confidence(y, limited)
 
-    # Rows of the 16 x 16 block as four of 8 x 8, so that they meet the branch there.
-    quarters = _basis(BLOCK).T.reshape(2, HALF, 2, HALF, 3, -1).transpose(0, 2, 1, 3, 4, 5)
-    basis16 = quarters.reshape(LATENT_CHANNELS, LATENT_CHANNELS) / PIXEL_UNIT
-    middle = np.full(LATENT_CHANNELS, MIDDLE)
-    linear = b.product(y, basis16 * b.tensor("basis.deviation16"), middle)
+    coefficients, unit = y, b.tensor("basis.deviation16") / PIXEL_UNIT
     if config.learned_linear:
-        correction = basis16 @ (b.tensor("synthesis.linear.correction") * LINEAR_GAIN)
-        linear = b.node("Add", linear, b.node("Mul", b.product(limited, correction), trust))
-    linear = b.node("DepthToSpace", linear, blocksize=2)
+        correction = b.tensor("synthesis.linear.correction")
+        correction = correction * (LINEAR_GAIN / b.tensor("basis.deviation16")[:, None])
+        corrected = b.node("Mul", b.product(limited, correction), trust)
+        coefficients = b.node("Add", y, corrected)
+    linear = onnx_dct.pixels(b, coefficients, MIDDLE, unit)
 
     h = b.conv(limited, "synthesis.stem")
     h = b.blocks(h, "synthesis.blocks16", config.synthesis_blocks[0], config.width16, 1)
