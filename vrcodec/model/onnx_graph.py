@@ -22,7 +22,6 @@ from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.model import onnx_dct
 from vrcodec.model.config import (
     LOG_SCALE_STEP,
-    SCALE_LEVELS,
     SCALE_MAX,
     SCALE_MIN,
     ModelConfig,
@@ -130,15 +129,15 @@ def _dead_zone(b: Builder) -> Value:
     """By how much symbols are drawn towards zero; takes uint8 "indexes", their tables."""
     deviation, (quality, *_) = b.tensor("basis.deviation16"), b.config.dials
     strength = strengths(b.config).ravel()
-    inverse = np.exp(-LOG_SCALE_STEP * np.arange(SCALE_LEVELS)) / SCALE_MIN
-    indexes = b.graph.cast(b.graph.input("indexes", "uint8", Latents), "int32")
-    by_index = b.node("Gather", b.graph.constant(inverse.astype(np.float32)), indexes)
+    # Inverse deviations, but for a factor; looked up in a table they take three times as long.
+    indexes = b.graph.cast(b.graph.input("indexes", "uint8", Latents), "float32")
+    by_index = b.node("Exp", b.node("Mul", indexes, b.number(-LOG_SCALE_STEP)))
 
     def by_channel(condition: FoldedCondition) -> NDArray[np.float64]:
         lam = quality.coefficient(condition.conditioning.quality)
         zones = dead_zones(strength, lam, condition.step, deviation)
         # Beyond that every symbol is at the limit: the largest deviation is SCALE_MAX.
-        return np.minimum(zones, DEAD_ZONE_LIMIT * SCALE_MAX)
+        return np.minimum(zones, DEAD_ZONE_LIMIT * SCALE_MAX) / SCALE_MIN
 
     zone = b.node("Mul", by_index, b.per_channel("dead zone", LATENT_CHANNELS, by_channel))
     return b.node("Min", zone, b.number(DEAD_ZONE_LIMIT))
