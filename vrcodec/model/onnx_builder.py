@@ -161,6 +161,16 @@ class Builder:
             x = self.node("Add", self.conv(y, f"{block}.contract", density), x)
         return x
 
+    def blocks_of(self, pixels: Value, size: int) -> Value:
+        """(B, H, W, 3) -> (B, 3 size^2, H / size, W / size), channels as pixels lie in memory."""
+        across = self.node("Div", self.node("Shape", pixels, start=2, end=3), self.integers(size))
+        shape = self.node(
+            "Concat", self.integers(0, -1, size), across, self.integers(3 * size), axis=0
+        )
+        blocks = self.node("Transpose", self.node("Reshape", pixels, shape), perm=(0, 1, 3, 2, 4))
+        flat = self.node("Reshape", blocks, self.integers(0, 0, 0, 3 * size**2))
+        return self.node("Transpose", flat, perm=(0, 3, 1, 2))
+
     def confidence(self, coefficients: Value, limited: Value) -> Value:
         """How far the non-linear branches are to be trusted, (B, 1, h, w)."""
         excess = self.node("ReduceL1", self.node("Sub", coefficients, limited), axes=(1,))

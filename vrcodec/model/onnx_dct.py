@@ -26,10 +26,10 @@ def coefficients(b: Builder, pixels: Value, middle: float, scale: NDArray[np.flo
     Args:
         scale: what each coefficient is multiplied by, (768,).
     """
-    across = b.node("Div", b.node("Shape", pixels, start=2, end=3), b.integers(BLOCK))
-    shape = b.node("Concat", b.integers(0, -1, BLOCK), across, b.integers(BLOCK, 3), axis=0)
-    x = b.node("Transpose", b.node("Reshape", pixels, shape), perm=(0, 5, 2, 4, 1, 3))
-    grid = b.node("Shape", x, start=4, end=6)
+    x = b.blocks_of(pixels, BLOCK)
+    grid = b.node("Shape", x, start=2, end=4)
+    of = np.arange(LATENT_CHANNELS).reshape(BLOCK, BLOCK, 3).transpose(2, 0, 1)
+    x = b.node("Gather", x, b.integers(*of.ravel()), axis=1)
     x = b.node("Sub", b.graph.cast(x, "float32"), b.number(middle))
     dct = dct_matrix(BLOCK)
     x = _along_axes(b, x, grid, COLOUR_AXES, dct, dct, rows_first=False)

@@ -50,7 +50,8 @@ def analysis(tensors: Tensors, config: ModelConfig) -> Network:
     trust = b.confidence(linear, limited)
 
     basis8 = _basis(HALF) * (PIXEL_UNIT / deviation8[:, None])
-    h = b.product(_blocks_of(b, pixels, HALF), basis8, density=4)
+    h = b.graph.cast(b.blocks_of(pixels, HALF), "float32")
+    h = b.product(h, basis8, -MIDDLE * basis8.sum(axis=1), density=4)
     h = b.conv(b.limited(h), "analysis.stem", 4)
     h = b.blocks(h, "analysis.blocks8", config.analysis_blocks[0], config.width8, 4)
     h = b.conv(h, "analysis.down", strides=(2, 2))
@@ -228,16 +229,6 @@ def _basis(size: int) -> NDArray[np.float32]:
     """The DCT with its columns in the order (row, column, colour)."""
     basis = block_basis(size).reshape(-1, 3, size * size)
     return basis.transpose(0, 2, 1).reshape(3 * size**2, 3 * size**2)
-
-
-def _blocks_of(b: Builder, pixels: Value, size: int) -> Value:
-    """uint8 (B, H, W, 3) -> (B, 3 size^2, H / size, W / size) around zero."""
-    across = b.node("Div", b.node("Shape", pixels, start=2, end=3), b.integers(size))
-    shape = b.node("Concat", b.integers(0, -1, size), across, b.integers(3 * size), axis=0)
-    blocks = b.node("Transpose", b.node("Reshape", pixels, shape), perm=(0, 1, 3, 2, 4))
-    flat = b.node("Reshape", blocks, b.integers(0, 0, 0, 3 * size**2))
-    x = b.graph.cast(b.node("Transpose", flat, perm=(0, 3, 1, 2)), "float32")
-    return b.node("Sub", x, b.number(MIDDLE))
 
 
 def _features(b: Builder) -> Value:
