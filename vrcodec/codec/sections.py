@@ -40,11 +40,11 @@ def encoded(
     plain = _plain(scales, tables, conditioning)
     lowest = _lowest(flat, scales, plain)
     encoder.add_number(lowest, QUIET_LEVELS)
-    plain &= scales >= lowest
+    coded = np.flatnonzero(plain & (scales >= lowest))
     if trellis is None:
-        encoder.add(flat[plain], numbers[plain])
+        encoder.add(flat[coded], numbers[coded])
         return encoder.finish()
-    encoder.add(flat[plain] >> 1, numbers[plain])
+    encoder.add(flat[coded] >> 1, numbers[coded])
     chains = trellis.chains(indexes, part)
     symbols, odd = chains.symbols(flat)
     numbers = numbers[chains.order] + PER_QUANTISER * odd
@@ -70,10 +70,10 @@ def decoded(
     numbers, scales = tables.numbers(indexes).ravel(), indexes.ravel()
     trellis = tables.config.trellis_at(conditioning)
     plain = _plain(scales, tables, conditioning)
-    if quiet:
-        plain &= scales >= decoder.take_number(QUIET_LEVELS)
+    lowest = decoder.take_number(QUIET_LEVELS) if quiet else 0
+    coded = np.flatnonzero(plain & (scales >= lowest))
     levels = np.zeros(indexes.size, dtype=np.int32)
-    levels[plain] = decoder.take(numbers[plain])
+    levels[coded] = decoder.take(numbers[coded])
     if trellis is not None:
         levels *= 2
         chains = trellis.chains(indexes, part)
