@@ -130,7 +130,7 @@ def _dead_zone(b: Builder) -> Value:
     """By how much symbols are drawn towards zero; takes uint8 "indexes", their tables."""
     deviation, (quality, *_) = b.tensor("basis.deviation16"), b.config.dials
     strength = strengths(b.config).ravel()
-    # Inverse deviations, but for a factor; looked up in a table they take three times as long.
+    # Inverse deviations, but for a factor; to look them up in a table takes longer.
     indexes = b.graph.cast(b.graph.input("indexes", "uint8", Latents), "float32")
     by_index = b.node("Exp", b.node("Mul", indexes, b.number(-LOG_SCALE_STEP)))
 
