@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vrcodec.bitstream.grid import BLOCK, GROUP, LATENT_CHANNELS
 from vrcodec.bitstream.trellis import Part, pattern
 from vrcodec.codec.networks import At, Networks, Refine, Search
-from vrcodec.codec.onnx_session import VERSION, Session, suitable_threads
+from vrcodec.codec.onnx_session import LAYOUT_PIXELS, VERSION, Session, suitable_threads
 from vrcodec.conditional.dials import Conditioning
 from vrcodec.conditional.folding import FoldedCondition
 from vrcodec.errors import VrcodecError
@@ -68,7 +68,7 @@ class OnnxNetworks:
         layers = IntegerScalePath.layers_of(weights.tensors, weights.config)
         self._scale_path = IntegerScalePath(layers)
         self._threads = threads
-        self._sessions: dict[tuple[str, int, int], Session] = {}
+        self._sessions: dict[tuple[str, int, bool, int], Session] = {}
         self._macs = 0.0
         self._refining = functools.cache(refining) if refining else None
         self._condition = functools.lru_cache(CONDITIONS)(self._new_condition)
@@ -175,7 +175,7 @@ class OnnxNetworks:
             here = search.levels(number, (y[:, channels] - mean) / size[:, channels])
             decoded = mean + here * size[:, channels]
             if channels is core:
-                mask = place[f"pass {number}"]
+                mask = place[f"pass {number}"] != 0
                 np.copyto(levels[:, core], here, where=mask)
                 np.copyto(y_hat[:, core], decoded, where=mask)
             else:
@@ -278,17 +278,17 @@ class OnnxNetworks:
     def _run_all(
         self, name: str, conditioning: Conditioning, positions: int, **feeds: NDArray[Any]
     ) -> list[NDArray[Any]]:
-        threads = suitable_threads(positions * BLOCK**2, self._threads)
-        session = self._session(name, threads)
+        session = self._session(name, positions * BLOCK**2)
         self._macs += self._network(name).macs * positions
         return session.run(feeds | self._inputs_at(name, conditioning))
 
-    def _session(self, name: str, threads: int) -> Session:
+    def _session(self, name: str, pixels: int) -> Session:
         """One that this process has made: the threads of its parent's are not in a forked child."""
-        key = name, threads, os.getpid()
+        threads, layout = suitable_threads(pixels, self._threads), pixels <= LAYOUT_PIXELS
+        key = name, threads, layout, os.getpid()
         if key not in self._sessions:
             # Of two threads that come here at once one works in vain.
-            self._sessions.setdefault(key, Session(self._network(name).model, threads))
+            self._sessions.setdefault(key, Session(self._network(name).model, threads, layout))
         return self._sessions[key]
 
     def _new_network(self, name: str) -> Network:
@@ -316,10 +316,10 @@ def _kept(grey: bool) -> NDArray[np.float32]:
 
 
 @functools.lru_cache(16)
-def _masks(core: int, passes: int, rows: int, columns: int) -> tuple[NDArray[np.bool_], ...]:
-    """For every pass what it decodes, (1, core, rows, columns)."""
+def _masks(core: int, passes: int, rows: int, columns: int) -> tuple[NDArray[np.float32], ...]:
+    """For every pass 1 for what it decodes, (1, core, rows, columns), and 0 for all else."""
     pass_of = pattern(core, passes, rows, columns)
-    return tuple(pass_of[None] == number for number in range(passes))
+    return tuple((pass_of[None] == number).astype(np.float32) for number in range(passes))
 
 
 def _positions(latents: NDArray[Any]) -> int:

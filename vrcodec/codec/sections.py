@@ -121,5 +121,7 @@ def _plain(
 
 def _lowest(levels: NDArray[np.int16], scales: NDArray[np.uint8], plain: NDArray[np.bool_]) -> int:
     """The scale index from which on plain symbols are coded; all below are zero."""
-    loud = scales[plain & (levels != 0)]
-    return min(int(loud.min(initial=SCALE_LEVELS)), QUIET_LEVELS - 1)
+    loud = plain & (levels != 0)
+    # Faster than to choose by `loud`.
+    scales = np.maximum(scales, ~loud * np.uint8(SCALE_LEVELS))
+    return min(int(scales.min(initial=SCALE_LEVELS)), QUIET_LEVELS - 1)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vrcodec.bitstream.grid import BLOCK, LATENT_CHANNELS
 from vrcodec.model.linear_basis import COLOUR_AXES, dct_matrix, frequency_order
-from vrcodec.model.onnx_builder import Builder
+from vrcodec.model.onnx_builder import Builder, spread
 from vrcodec.model.onnx_file import Value
 
 HALF = BLOCK // 2
@@ -52,7 +52,7 @@ def pixels(b: Builder, y: Value, middle: float, scale: NDArray[np.float32]) -> V
     # Four blocks of 8 x 8 one after the other, so that they meet the branch there.
     of = np.arange(LATENT_CHANNELS).reshape(3, 2, HALF, 2, HALF).transpose(1, 3, 2, 4, 0)
     x = b.node("Gather", x, b.integers(*of.ravel()), axis=1)
-    return b.node("DepthToSpace", b.node("Add", x, b.number(middle)), blocksize=2)
+    return spread(b.graph, b.node("Add", x, b.number(middle)))
 
 
 def _along_axes(

@@ -29,7 +29,7 @@ from vrcodec.model.config import (
 from vrcodec.model.constants import HYPER_GAIN, LINEAR_GAIN, LOCAL_FROM, LOCAL_LIMIT, MAX_SYMBOL
 from vrcodec.model.dead_zone import DEAD_ZONE_LIMIT, dead_zones, strengths
 from vrcodec.model.linear_basis import PIXEL_GAIN, block_basis
-from vrcodec.model.onnx_builder import AROUND, Array, Builder, Network, Tensors
+from vrcodec.model.onnx_builder import AROUND, Array, Builder, Network, Tensors, spread
 from vrcodec.model.onnx_file import Value
 
 HALF = BLOCK // 2
@@ -119,7 +119,9 @@ def quantise(
             exact = b.node("Sub", exact, within)
         return b.clip(b.node("Round", exact), -MAX_SYMBOL, MAX_SYMBOL)
 
-    y_hat, symbols = _passes(b, rounded)
+    y_hat, (*passes, detail) = _passes(b, rounded)
+    core = functools.reduce(functools.partial(b.node, "Add"), passes)
+    symbols = b.node("Concat", core, detail, axis=1)
     b.graph.output(b.graph.cast(symbols, "int16"), "symbols", "int16", Latents)
     if back:
         b.graph.output(y_hat, "y_hat", "float32", Latents)
@@ -199,10 +201,11 @@ def synthesis(tensors: Tensors, config: ModelConfig) -> Network:
     h = b.blocks(h, "synthesis.blocks8", config.synthesis_blocks[1], config.width8, 4)
     head = _synthesis_head(b)
     branch = b.varying(h, "synthesis.head", (192, config.width8, 1, 1), head, 4)
-    trust = b.node("DepthToSpace", b.node("Concat", *[trust] * 4, axis=1), blocksize=2)
+    trust = spread(b.graph, b.node("Concat", *[trust] * 4, axis=1))
 
-    x = b.node("Round", b.node("Add", linear, b.node("Mul", branch, trust)))
-    x = b.graph.cast(b.clip(x, 0, 255), "uint8")
+    x = b.node("Add", linear, b.node("Mul", branch, trust))
+    # Rounded half to even and limited to 0 to 255.
+    x = b.node("QuantizeLinear", x, b.number(1), b.graph.constant(np.array(0, dtype=np.uint8)))
     b.graph.output(
         b.node("Transpose", x, perm=(0, 2, 3, 1)), "pixels", "uint8", ("B", "H", "W", 192)
     )
@@ -263,13 +266,13 @@ def _passes(
     b: Builder,
     symbols_at: Callable[[Value, tuple[int, int], Value | None], Value],
     size_at: Callable[[Conditioning], float] = lambda _: 1.0,
-) -> tuple[Value, Value]:
-    """The context passes; gives y_hat and the symbols, as `CompressionModel.passes`.
+) -> tuple[Value, list[Value]]:
+    """The context passes; gives y_hat, and for every pass its symbols, zero where it has none.
 
     Symbols are multiples of so many steps as `size_at` gives at a conditioning. `symbols_at` is
     given means, the channels they are for, and by how much steps are multiplied, if they are.
 
-    Takes bool "pass k" (1, core, h, w), what each of them decodes.
+    Takes float32 "pass k" (1, core, h, w), 1 for what each of them decodes and 0 for all else.
     """
     config, features = b.config, _features(b)
     step = b.per_channel("step", LATENT_CHANNELS, lambda c: c.step * size_at(c.conditioning))
@@ -285,20 +288,21 @@ def _passes(
         return b.node("Mul", factor, size), factor
 
     size, factor = sizes(core)
-    y_hat = symbols = b.number(0)
+    y_hat: Value | None = None
+    each = []
     for number in range(config.context_passes):
-        mask = b.graph.input(f"pass {number}", "bool", (1, config.core, "h", "w"))
-        mean = _means(b, f"context.passes.{number}", features, y_hat if number else None)
-        here = symbols_at(mean, core, factor)
-        symbols = b.node("Where", mask, here, symbols)
-        decoded = b.node("Add", mean, b.node("Mul", here, size))
-        y_hat = b.node("Where", mask, decoded, y_hat)
+        mask = b.graph.input(f"pass {number}", "float32", (1, config.core, "h", "w"))
+        mean = _means(b, f"context.passes.{number}", features, y_hat)
+        each.append(b.node("Mul", symbols_at(mean, core, factor), mask))
+        # Products and sums: to choose by Where takes four times as long.
+        decoded = b.node("Mul", b.node("Add", mean, b.node("Mul", each[-1], size)), mask)
+        y_hat = decoded if y_hat is None else b.node("Add", y_hat, decoded)
     mean = _means(b, "context.detail", features, y_hat)
     size, factor = sizes(detail)
-    here = symbols_at(mean, detail, factor)
-    decoded = b.node("Add", mean, b.node("Mul", here, size))
-    y_hat = b.node("Concat", y_hat, decoded, axis=1)
-    return y_hat, b.node("Concat", symbols, here, axis=1)
+    each.append(symbols_at(mean, detail, factor))
+    decoded = b.node("Add", mean, b.node("Mul", each[-1], size))
+    assert y_hat is not None
+    return b.node("Concat", y_hat, decoded, axis=1), each
 
 
 def _means(b: Builder, name: str, features: Value, decoded: Value | None) -> Value:

@@ -23,7 +23,7 @@ from vrcodec.model.integer_path import (
     FixedPointLayer,
     IntegerScalePath,
 )
-from vrcodec.model.onnx_builder import Network
+from vrcodec.model.onnx_builder import Network, spread
 from vrcodec.model.onnx_file import Graph, Value
 
 DENSITY = (1 / 16, 1 / 4, 1 / 4, 1, 1)
@@ -98,7 +98,7 @@ class _Builder:
         total = self.clip(convolved(a, weight, bias), 0, top)
         shape = node("Concat", self.integers(1, outputs), size, axis=0)
         total = node("Reshape", total, shape)
-        return node("DepthToSpace", total, blocksize=2) if SHUFFLE[number] else total
+        return spread(self.graph, total) if SHUFFLE[number] else total
 
     def conv1x1(self, a: Value, weight: NDArray[np.float64], total: Value) -> Value:
         """A convolution (O, I, 1, 1) of a, (O, rows columns), added to what there is."""
