@@ -59,12 +59,9 @@ AT_ONCE = 512
 
 def _predecessors() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For every state the two it can be reached from, and the classes of symbols on the way."""
-    states, classes = [], []
-    for state in range(STATES):
-        ways = [(a, p) for p in range(2) for a in range(STATES) if NEXT[a, p] == state]
-        states.append([a for a, _ in ways])
-        classes.append([2 * (a & 1) + p for a, p in ways])
-    return np.array(states).T.copy(), np.array(classes).T
+    symbols, states = np.indices((2, STATES)).reshape(2, -1)
+    ways = np.argsort(NEXT.T.ravel(), kind="stable").reshape(STATES, 2).T
+    return states[ways], (2 * (states & 1) + symbols)[ways]
 
 
 BEFORE, BY = _predecessors()
