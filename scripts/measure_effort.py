@@ -4,7 +4,8 @@
     scripts/measure_effort.py --images val --limit 6 --write docs/effort.md
 
 codes every picture with every effort at some qualities and without effort over the whole dial,
-through real files. With --write the table in that file, between its two marks, is replaced.
+through real files. With --write the table in that file, between its two marks, is replaced. With
+--tune it is the one whose first mark names that position.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from vrcodec.training.data import find_pictures
 
 Point = tuple[float, ...]
 """Quality, bpp, PSNR, SSIMULACRA2, and CPU seconds per megapixel of encoding."""
-MARKS = "<!-- table of scripts/measure_effort.py -->", "<!-- end of the table -->"
+MARKS = "<!-- table of scripts/measure_effort.py{} -->", "<!-- end of the table -->"
 
 
 def main() -> None:
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="weights file (default: the released one)")
     parser.add_argument("--efforts", default="3,6,9", help="comma-separated (%(default)s)")
     parser.add_argument("--qualities", default="0.2,0.5,0.8", help="comma-separated (%(default)s)")
+    parser.add_argument("--tune", type=float, help="position of the second dial")
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace the table in FILE")
     arguments = parser.parse_args()
     efforts = [int(text) for text in arguments.efforts.split(",")]
@@ -57,9 +59,12 @@ def main() -> None:
     pictures = [open_picture(path, str(path), MAX_PIXELS).convert("RGB") for path in paths]
     runs = [(0, quality) for quality in sorted({*DIAL, *qualities})]
     runs += [(effort, quality) for effort in efforts for quality in qualities]
+    dials = {} if arguments.tune is None else {"tune": arguments.tune}
     curves: dict[int, list[Point]] = {}
     for effort, quality in tqdm(runs, unit="point", disable=not sys.stderr.isatty()):
-        points = [_point(codec, picture, quality, effort) for picture in pictures]
+        points = [
+            _point(codec, picture, dials | {"quality": quality}, effort) for picture in pictures
+        ]
         curves.setdefault(effort, []).append((quality, *np.mean(points, axis=0)))
     table = _table(curves, qualities)
     megapixels = sum(picture.width * picture.height for picture in pictures) / 1e6
@@ -70,19 +75,20 @@ def main() -> None:
     print(table)
     if arguments.write:
         text = arguments.write.read_text()
-        pattern = re.compile(f"({re.escape(MARKS[0])}\n).*?({re.escape(MARKS[1])})", re.DOTALL)
+        first = MARKS[0].format("" if arguments.tune is None else f" --tune {arguments.tune:g}")
+        pattern = re.compile(f"({re.escape(first)}\n).*?({re.escape(MARKS[1])})", re.DOTALL)
         text, count = pattern.subn(lambda match: f"{match[1]}\n{table}\n{match[2]}", text)
         if not count:
-            sys.exit(f"Error: {arguments.write}: no {MARKS[0]}")
+            sys.exit(f"Error: {arguments.write}: no {first}")
         arguments.write.write_text(text)
 
 
 def _point(
-    codec: Codec, picture: Image.Image, quality: float, effort: int
+    codec: Codec, picture: Image.Image, dials: Mapping[str, float], effort: int
 ) -> tuple[float, float, float, float]:
     """bpp, PSNR, SSIMULACRA2, and CPU seconds per megapixel of encoding."""
     start = time.process_time()
-    data = codec.encode(picture, quality, effort=effort)
+    data = codec.encode(picture, dials=dials, effort=effort)
     seconds = time.process_time() - start
     pixels = picture.width * picture.height
     shown = np.asarray(picture), np.asarray(codec.decode(data).convert("RGB"))
@@ -111,7 +117,7 @@ def _table(curves: dict[int, list[Point]], qualities: Sequence[float]) -> str:
             pair = curve(effort), curve(0)
             cells = [f"{bd_rate(*pair, name)[0]:+.1f} %" for name in ("psnr", "ssimulacra2")]
         cells += [f"{bpp:.3f}, {db:.2f}, {score:.1f}" for _, bpp, db, score, _ in points]
-        cells.append(f"{np.mean([point[-1] for point in points]):.1f}")
+        cells.append(f"{np.mean([point[-1] for point in points]):.2f}")
         lines.append(f"| {effort} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -63,7 +63,7 @@ class Search:
     Attributes:
         effort: 1 to 9.
         price: bits that an error of 1 is worth: squared, in 8-bit levels, summed over samples.
-        share: of a perceptual error in it, in the same unit (`refinement.summed_error`).
+        share: of a perceptual error in it, in the same unit (`refinement.SummedError`).
     """
 
     effort: int

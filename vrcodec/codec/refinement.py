@@ -14,8 +14,9 @@ one of projected gradient descent with a straight-through gradient:
    that is cheaper in bits + price x error (rate-distortion optimised quantisation), so that
    means always follow what was decided before them;
 2. the gradient of the error with respect to the quantised latents, through the real synthesis,
-   moves the targets by a share (`RATE`) of a diagonal Newton step; they leak back towards what
-   they were quantised to (`LEAK`), which damps the strongly coupled directions.
+   moves the targets by a share of a diagonal Newton step (`Descent`), further where the weights'
+   local steps are coarse; they leak back towards what they were quantised to, which damps the
+   strongly coupled directions.
 
 The first state is that of no effort, its dead zone included. The best state met is returned. Its
 quantised latents are themselves the result: quantising them again, the ordinary way, gives its
@@ -40,20 +41,46 @@ from vrcodec.conditional.film import Condition
 from vrcodec.model.linear_basis import PIXEL_GAIN
 from vrcodec.model.network import CompressionModel, SymbolsAt, drawn, searched
 from vrcodec.model.trellis_search import Prices, TrellisSearch
-from vrcodec.model.xyb import XYB_UNIT, xyb_error
+from vrcodec.model.xyb import XYB_UNIT, originals, xyb_error
 
 STEPS = (0, 2, 4, 7, 10, 14, 20, 30, 40, 60)
 """Gradient steps of every effort."""
-MOST_PERCEPTUAL = 20
-"""Steps at most where part of the error is perceptual: by more SSIMULACRA2 falls with the error."""
-RATE = (0.3, 0.05)
-"""Share of a Newton step that targets move by, at first and at last, for squared error."""
-PERCEPTUAL_RATE = (0.03, 0.01)
-"""The same where all of the error is perceptual, whose curvature is not what is assumed."""
-LEAK = 0.1
-"""Share of their distance to the quantised latents that targets lose in every step."""
+PERCEPTUAL_STEPS = (0, 1, 2, 4, 7, 10, 14, 14, 14, 14)
+"""The same where part of the error is perceptual. Each takes longer there and gains more, and by
+more than these SSIMULACRA2 falls with the error."""
 ERROR_SIDE = 192
 """Perceptual errors are those of pieces of at most so many pixels a side, about as in training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """How targets move, and how much an error counts when symbols are decided.
+
+    Attributes:
+        first, last: share of a Newton step that targets move by, at first and at last.
+        leak: share of their distance to the quantised latents that they lose in every step.
+        caution: what the second derivative of the error is multiplied by for decisions.
+    """
+
+    first: float
+    last: float
+    leak: float
+    caution: float
+
+    @classmethod
+    def of(cls, share: float) -> Descent:
+        """For distortions with a share of a perceptual error: geometrically between the two."""
+        ends = zip(dataclasses.astuple(SQUARED), dataclasses.astuple(PERCEPTUAL), strict=True)
+        return cls(*(squared * (perceptual / squared) ** share for squared, perceptual in ends))
+
+    def rate(self, progress: float) -> float:
+        """The share of a Newton step, from 0 to 1."""
+        return self.first * (self.last / self.first) ** progress
+
+
+SQUARED = Descent(first=0.3, last=0.05, leak=0.1, caution=1)
+PERCEPTUAL = Descent(first=0.03, last=0.01, leak=0.05, caution=1.5)
+"""Of a perceptual error, whose second derivative is not what is assumed. Found by trying."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,14 +225,17 @@ def refine(
         dtype: what gradients are computed in; symbols come from float32 means all the same.
     """
     price, steps_at = search.price, condition.step
-    steps = min(STEPS[search.effort], MOST_PERCEPTUAL if search.share else STEPS[-1])
+    steps = (PERCEPTUAL_STEPS if search.share else STEPS)[search.effort]
+    descent = Descent.of(search.share)
     # The second derivative of price x error, were the synthesis its DCT alone.
     deviation = model.basis.deviation16[:, None, None]
     curvature = 2 * price * (255 / PIXEL_GAIN * steps_at * deviation).square()
-    quantiser = made(curvature)
+    quantiser = made(curvature * descent.caution)
     with torch.no_grad():
         features = model.features(part.z, condition, part.at)
-        sizes = model.steps(features, condition) * quantiser.level_step
+        local = model.steps(features, condition)
+        sizes = local * quantiser.level_step
+        summed_error = SummedError(part.pixels, search.share)
     targets, best, lowest = part.y, part.y, float("inf")
     for number in range(steps + 1):
         decide = quantiser.decide(targets, first=number == 0)
@@ -215,29 +245,19 @@ def refine(
         with torch.enable_grad():
             y_hat.requires_grad_()
             x_hat = _decoded(model, part.pixels, y_hat, condition, dtype)
-            error = summed_error(x_hat, part.pixels, search.share)
-            cost = price * error
-        total = float(bits + price * error.detach())
+            cost = price * summed_error(x_hat)
+        total = float(bits + cost.detach())
         if total < lowest:
             lowest, best = total, y_hat.detach()
         if number == steps:
             break
         (gradient,) = torch.autograd.grad(cost, y_hat)
         y_hat = y_hat.detach()
-        newton = gradient * steps_at.square() / curvature
-        rate = _rate(search.share, number / steps)
-        moved = targets - rate * newton + LEAK * (y_hat - targets)
+        newton = gradient * local.square() / curvature
+        moved = targets - descent.rate(number / steps) * newton
+        moved = moved + descent.leak * (y_hat - targets)
         targets = torch.where(part.free, moved, part.y)
     return quantiser.result(best)
-
-
-def _rate(share: float, progress: float) -> float:
-    """How large steps are, of distortions with a share of a perceptual error, from 0 to 1."""
-    first, last = (
-        plain * (perceptual / plain) ** share
-        for plain, perceptual in zip(RATE, PERCEPTUAL_RATE, strict=True)
-    )
-    return first * (last / first) ** progress
 
 
 def _decoded(
@@ -250,19 +270,26 @@ def _decoded(
     return x_hat[..., :height, :width].float()
 
 
-def summed_error(x_hat: Tensor, x: Tensor, share: float) -> Tensor:
-    """Error of pictures (1, 3, H, W) in [0, 1], in squared 8-bit levels, summed over samples.
+class SummedError:
+    """Error of pictures that are to be x, in squared 8-bit levels, summed over samples.
 
     Args:
+        x: (1, 3, H, W) in [0, 1].
         share: of the error of `xyb_error` in it, the rest is squared error.
     """
-    squared = (255 * (x_hat - x)).square().sum()
-    if not share:
-        return squared
-    perceptual = torch.zeros_like(squared)
-    for of_hat, of_x in zip(pieces(x_hat), pieces(x), strict=True):
-        perceptual = perceptual + of_x.numel() * XYB_UNIT * xyb_error(of_hat, of_x).sum()
-    return torch.lerp(squared, perceptual, share)
+
+    def __init__(self, x: Tensor, share: float) -> None:
+        self.x, self.share = x, share
+        self.originals = [originals(piece) for piece in pieces(x)] if share else []
+
+    def __call__(self, x_hat: Tensor) -> Tensor:
+        squared = (255 * (x_hat - self.x)).square().sum()
+        if not self.share:
+            return squared
+        perceptual = torch.zeros_like(squared)
+        for of_hat, of_x in zip(pieces(x_hat), self.originals, strict=True):
+            perceptual = perceptual + of_hat.numel() * XYB_UNIT * xyb_error(of_hat, of_x).sum()
+        return torch.lerp(squared, perceptual, self.share)
 
 
 def pieces(x: Tensor) -> Iterator[Tensor]:

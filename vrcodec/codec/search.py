@@ -103,19 +103,19 @@ def perceptual_share(dials: Dials, at: Conditioning) -> float:
 
 
 def coded_error(pixels: NDArray[np.uint8], decoded: NDArray[np.uint8], share: float) -> float:
-    """`refinement.summed_error` of pictures (H, W, 3)."""
+    """`refinement.SummedError` of pictures (H, W, 3)."""
     if not share:
         return squared_error(pixels, decoded)
     require("torch")
     import torch
 
-    from vrcodec.codec.refinement import pieces, summed_error
+    from vrcodec.codec.refinement import SummedError, pieces
     from vrcodec.model.isolation import isolated
 
     with isolated(torch.device("cpu")):
         x, x_hat = (torch.tensor(of).permute(2, 0, 1)[None] for of in (pixels, decoded))
         return sum(
-            float(summed_error(of_hat / 255, of_x / 255, share))
+            float(SummedError(of_x / 255, share)(of_hat / 255))
             for of_hat, of_x in zip(pieces(x_hat), pieces(x), strict=True)
         )
 

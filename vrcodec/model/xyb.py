@@ -14,7 +14,9 @@ is off by 1.6 in the mean, and ranks them alike (Spearman 0.998; PSNR: 0.919).
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -62,29 +64,66 @@ WEIGHTS = {
 """SSIMULACRA2's weights, but for those below 0.01, which are all of the sixth scale's."""
 
 
-def xyb_error(x_hat: Tensor, x: Tensor) -> Tensor:
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """What errors need of an original at one scale, (B, channels of the scale, H, W) each.
+
+    Attributes:
+        planes: of XYB.
+        mean, square: the blurred planes, and their blurred squares.
+    """
+
+    planes: Tensor
+    mean: Tensor
+    square: Tensor
+
+    @classmethod
+    def of(cls, linear: Tensor, scale: int) -> Original:
+        """Of linear RGB (B, 3, H, W)."""
+        planes = to_xyb(linear)[:, _channels(scale)]
+        return cls(planes, *blur(torch.stack([planes, planes**2])))
+
+
+def originals(x: Tensor) -> list[Original]:
+    """Of sRGB pictures (B, 3, H, W) in [0, 1], for each scale that is looked at."""
+    return [Original.of(linear, scale) for scale, linear in _scales(x)]
+
+
+def xyb_error(x_hat: Tensor, x: Tensor | Sequence[Original]) -> Tensor:
     """SSIMULACRA2's weighted sum of errors: 0 for equal pictures, about 6 where it says 50.
 
     Args:
-        x_hat, x: (B, 3, H, W) sRGB, float32, in [0, 1] but for small overshoots.
+        x_hat, x: (B, 3, H, W) sRGB, float32, in [0, 1] but for small overshoots; or what
+            `originals` gave of x, where it is compared with several.
 
     Returns:
         (B,)
     """
-    linear_hat, linear = to_linear(x_hat.contiguous()), to_linear(x.contiguous())
-    total = linear.new_zeros(len(x))
-    for scale, terms in WEIGHTS.items():
-        if scale:
-            if min(linear.shape[-2:]) < 2 * SMALLEST:
-                break
-            linear_hat, linear = F.avg_pool2d(linear_hat, 2), F.avg_pool2d(linear, 2)
-        channels = sorted({channel for channel, _, _ in terms})
-        maps = error_maps(to_xyb(linear_hat)[:, channels], to_xyb(linear)[:, channels])
-        for channel, norm, weights in terms:
+    total = x_hat.new_zeros(len(x_hat))
+    known = originals(x) if isinstance(x, Tensor) else x
+    for (scale, linear), original in zip(_scales(x_hat), known, strict=True):
+        channels = _channels(scale)
+        maps = error_maps(to_xyb(linear)[:, channels], original)
+        for channel, norm, weights in WEIGHTS[scale]:
             for error, weight in zip(maps, weights, strict=True):
                 if weight:
                     total = total + weight * _norm(error[:, channels.index(channel)], norm)
     return total
+
+
+def _channels(scale: int) -> list[int]:
+    return sorted({channel for channel, _, _ in WEIGHTS[scale]})
+
+
+def _scales(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The scales with weights that are large enough, and linear RGB there."""
+    linear = to_linear(x.contiguous())
+    for scale in WEIGHTS:
+        if scale:
+            if min(linear.shape[-2:]) < 2 * SMALLEST:
+                break
+            linear = F.avg_pool2d(linear, 2)
+        yield scale, linear
 
 
 def to_linear(x: Tensor) -> Tensor:
@@ -103,16 +142,15 @@ def to_xyb(linear: Tensor) -> Tensor:
     return torch.stack([7 * (long - middle) + 0.42, luma + 0.01, short - luma + 0.55], dim=-3)
 
 
-def error_maps(decoded: Tensor, original: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def error_maps(decoded: Tensor, original: Original) -> tuple[Tensor, Tensor, Tensor]:
     """Lost similarity, edges that came, and edges that went: each of the inputs' shape."""
-    # Apart, because the original's half has no gradient and needs none.
-    mean, square = blur(torch.stack([original, original**2]))
-    mean_hat, square_hat, product = blur(torch.stack([decoded, decoded**2, original * decoded]))
+    planes, mean, square = original.planes, original.mean, original.square
+    mean_hat, square_hat, product = blur(torch.stack([decoded, decoded**2, planes * decoded]))
     structure = (2 * (product - mean * mean_hat) + C2) / (
         (square - mean**2) + (square_hat - mean_hat**2) + C2
     )
     similarity = (1 - (mean - mean_hat) ** 2) * structure
-    edges = (1 + (decoded - mean_hat).abs()) / (1 + (original - mean).abs()) - 1
+    edges = (1 + (decoded - mean_hat).abs()) / (1 + (planes - mean).abs()) - 1
     return (1 - similarity).clamp_min(0), edges.clamp_min(0), (-edges).clamp_min(0)
 
 
