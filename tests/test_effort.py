@@ -184,17 +184,34 @@ def test_effort_is_for_the_distortion_that_the_dials_stand_for(
     weights_of_two_dials: Path, pictures: Path, tune: float
 ) -> None:
     codec = Codec(weights_of_two_dials, "cpu")
-    picture = to_coded(Image.open(pictures / "macaw.png"))
+    without, with_effort = _costs(codec, pictures / "macaw.png", 0.6, tune, (0, 6))
+    assert with_effort < 0.995 * without
+
+
+@pytest.mark.slow
+def test_effort_follows_local_steps(pictures: Path) -> None:
+    """At high qualities nothing was gained while targets moved as if all steps were equal."""
+    codec = Codec(device="cpu")
+    assert codec.pipeline.weights.config.local_steps
+    without, with_effort = _costs(codec, pictures / "macaw.png", 0.85, 0.5, (0, 3))
+    assert with_effort < 0.99 * without
+
+
+def _costs(
+    codec: Codec, path: Path, quality: float, tune: float, efforts: tuple[int, ...]
+) -> list[float]:
+    """Bits and the price of the error, in the distortion that the dials stand for."""
+    picture = to_coded(Image.open(path))
     costs = []
-    for effort in (0, 6):
-        settings = EncodeSettings.of(0.6, {"tune": tune}, effort=effort)
+    for effort in efforts:
+        settings = EncodeSettings.of(quality, {"tune": tune}, effort=effort)
         (made,) = codec.encode_pictures([picture], settings)
         decoded = np.asarray(codec.decode(made.data).convert("RGB"))
         share = perceptual_share(codec.dials, made.conditioning)
         price = error_price(codec.pipeline, picture, made.conditioning)
         error = coded_error(picture.pixels, decoded, share)
         costs.append(8 * len(made.data) + price * error)
-    assert costs[1] < 0.995 * costs[0]
+    return costs
 
 
 def test_a_perceptual_error_is_in_the_unit_of_the_squared_one(pictures: Path) -> None:
